@@ -1,0 +1,51 @@
+"""Normalizing flows as TensorFlow Probability bijectors that Keras 3 trains.
+
+By convention `import tfp_flows as tff`. Public names are imported when they are
+first used: the commands check their flags before TensorFlow is loaded.
+"""
+
+import importlib
+from typing import Any
+
+from tfp_flows.version import __version__
+
+_MODULES = {
+  'bijectors': [
+    'ActNorm',
+    'Additive',
+    'AdditiveCoupling',
+    'Affine',
+    'AffineCoupling',
+    'ChannelMask',
+    'CheckerboardMask',
+    'Coupling',
+    'FlowBijector',
+    'IndexMask',
+    'Invertible1x1ConvLU',
+    'Multiscale',
+    'Preprocess',
+    'RationalQuadratic',
+    'Sequential',
+    'Squeeze',
+  ],
+  'conditioners': ['ConvNet', 'MLP', 'ResNet'],
+  'distributions': ['UniformDequantization'],
+  'math': ['bits_per_dim', 'lerp', 'slerp'],
+  'models': ['glow', 'nice', 'real_nvp'],
+  'training': ['BitsPerDim', 'FlowModel'],
+}
+
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = ['__version__', *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _HOME:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  module = importlib.import_module(f'{__name__}.{_HOME[name]}')
+  return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+  return sorted(__all__)

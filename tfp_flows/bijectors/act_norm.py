@@ -1,0 +1,112 @@
+"""Activation normalization."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flows.bijectors import flow_bijector
+from tfp_flows.internal import shapes
+
+__all__ = ['ActNorm']
+
+
+class ActNorm(flow_bijector.FlowBijector):
+  """Scales and shifts each channel [(Kingma and Dhariwal, 2018)][1].
+
+  For `x` of shape `[..., H, W, C]` and vectors `s`, `b` of shape `[C]`:
+
+    forward: `y = (x + b) * exp(s)`
+    inverse: `x = y * exp(-s) - b`
+    log-det: `log|det dy/dx| = H * W * sum(s)`   (nats)
+
+  For vectors `[..., D]`, `C = D` and `H = W = 1`. With a `conditioner`, `s` and
+  `b` are sums of the variables and of what it returns for `condition`.
+
+  `s` and `b` start at zero: the identity. `adapt(batch)` sets them so that `y`
+  has mean 0 and variance 1 per channel over that batch; the variable `adapted`
+  records it, and is saved with the weights. A channel that is constant in the
+  batch is centred and keeps its scale.
+
+  #### References
+
+  [1]: Diederik P. Kingma and Prafulla Dhariwal. Glow: Generative Flow with
+       Invertible 1x1 Convolutions, section 3.1. In _NeurIPS_, 2018.
+       https://arxiv.org/abs/1807.03039
+  """
+
+  def __init__(
+    self,
+    event_shape: Sequence[int],
+    conditioner: Callable[..., tf.Tensor] | None = None,
+    dtype: Any = tf.float32,
+    name: str = 'act_norm',
+  ):
+    """Creates the layer.
+
+    Args:
+      event_shape: `[D]` or `[H, W, C]`.
+      conditioner: callable `condition -> [..., 2 * C]`, offsets of `b` and `s`;
+        a Keras layer must be built.
+      dtype: of the variables and of `x`.
+      name: name of the layer.
+
+    Raises:
+      ValueError: if `event_shape` is not static or of another rank.
+    """
+    parameters = dict(locals())
+    self._event = shapes.as_event_shape(event_shape, 'ActNorm')
+    with tf.name_scope(name) as scope:
+      super().__init__(
+        forward_min_event_ndims=len(self._event),
+        dtype=dtype,
+        parameters=parameters,
+        name=scope,
+      )
+      channels = self._event[-1:]
+      self.shift = tf.Variable(tf.zeros(channels, self.dtype), name='shift')
+      self.log_scale = tf.Variable(
+        tf.zeros(channels, self.dtype), name='log_scale'
+      )
+      self.adapted = tf.Variable(False, trainable=False, name='adapted')
+      self._conditioner = self._expose(conditioner)
+
+  def _shift_and_log_scale(self, condition):
+    if self._conditioner is None:
+      return self.shift, self.log_scale
+    offsets = tf.cast(self._conditioner(condition), self.dtype)
+    if len(self._event) == 3:
+      offsets = offsets[..., tf.newaxis, tf.newaxis, :]
+    shift, log_scale = tf.split(offsets, 2, axis=-1)
+    return self.shift + shift, self.log_scale + log_scale
+
+  def _log_det(self, log_scale):
+    axes = tuple(range(-len(self._event), 0)) if log_scale.shape.rank > 1 else -1
+    pixels = 1
+    for size in self._event[:-1]:
+      pixels *= size
+    return pixels * tf.reduce_sum(log_scale, axis=axes)
+
+  def _forward_and_log_det(self, x, condition=None):
+    shift, log_scale = self._shift_and_log_scale(condition)
+    return (x + shift) * tf.exp(log_scale), self._log_det(log_scale)
+
+  def _inverse_and_log_det(self, y, condition=None):
+    shift, log_scale = self._shift_and_log_scale(condition)
+    return y * tf.exp(-log_scale) - shift, -self._log_det(log_scale)
+
+  def _adapt(self, x, condition):
+    shift, log_scale = self._shift_and_log_scale(condition)
+    offset = (x + (shift - self.shift)) * tf.exp(log_scale - self.log_scale)
+    # The offsets of the conditioner come on top: with its zero last layer they
+    # vanish, otherwise they are undone in expectation only.
+    mean, variance = tf.nn.moments(offset, axes=list(range(x.shape.rank - 1)))
+    deviation = tf.sqrt(variance)
+    floor = 1e-6 * tf.maximum(1.0, tf.abs(mean))
+    varies = deviation > tf.cast(floor, self.dtype)
+    self.shift.assign(-mean)
+    self.log_scale.assign(
+      -tf.math.log(tf.where(varies, deviation, tf.ones_like(deviation)))
+    )
+    self.adapted.assign(True)
+    return self._forward_and_log_det(x, condition)[0]

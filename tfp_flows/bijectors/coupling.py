@@ -1,0 +1,167 @@
+"""Coupling layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import flow_bijector
+from tfp_flows.bijectors import masks
+from tfp_flows.bijectors import transformers
+
+__all__ = ['AdditiveCoupling', 'AffineCoupling', 'Conditioner', 'Coupling']
+
+tfb = tfp.bijectors
+Conditioner = Callable[..., tf.Tensor]
+
+
+class Coupling(flow_bijector.FlowBijector):
+  """Keeps one part of the event and transforms the other by it.
+
+  For `kept, changed = mask.split(x)` and `p = conditioner(kept, condition)`:
+
+    forward: `y = mask.merge(kept, bijector_fn(p).forward(changed))`
+    inverse: the same with `inverse`, as `y` keeps the same part
+    log-det: of `bijector_fn(p)` at `changed`, summed over it   (nats)
+
+  Three independent choices [(Dinh et al., 2014)][1]: what is kept (`mask`), how
+  the rest depends on it (`conditioner`), and through which elementwise map
+  (`bijector_fn`).
+
+  #### Examples
+
+  ```python
+  mask = tff.ChannelMask([6])
+  spline = tff.RationalQuadratic(num_bins=8)
+  layer = tff.Coupling(
+      mask, tff.MLP(mask.kept_shape, 3 * spline.params_per_dim), spline)
+  ```
+
+  #### References
+
+  [1]: Laurent Dinh, David Krueger and Yoshua Bengio. NICE: Non-linear
+       Independent Components Estimation, section 3.2. 2014.
+       https://arxiv.org/abs/1410.8516
+  """
+
+  def __init__(
+    self,
+    mask: masks.Mask,
+    conditioner: Conditioner,
+    bijector_fn: transformers.Transformer,
+    dtype: Any = tf.float32,
+    name: str = 'coupling',
+  ):
+    """Creates the layer.
+
+    Args:
+      mask: `ChannelMask`, `CheckerboardMask`, `IndexMask`, or any object with
+        `split`, `merge` and the three shapes.
+      conditioner: callable `(kept) -> p` or `(kept, condition) -> p`; a Keras
+        layer must be built.
+      bijector_fn: callable `p -> tfb.Bijector` that acts elementwise on tensors
+        of `mask.changed_shape`.
+      dtype: of `x`.
+      name: name of the layer.
+    """
+    parameters = dict(locals())
+    with tf.name_scope(name) as scope:
+      super().__init__(
+        forward_min_event_ndims=len(mask.event_shape),
+        dtype=dtype,
+        parameters=parameters,
+        name=scope,
+      )
+      self._mask = mask
+      self._conditioner = self._expose(conditioner)
+      self._bijector_fn = bijector_fn
+
+  @property
+  def mask(self) -> masks.Mask:
+    return self._mask
+
+  def _forward_event_shape(self, shape):
+    if not shape.is_compatible_with(self._mask.event_shape):
+      raise ValueError(
+        f'{self.name} expects events of shape {list(self._mask.event_shape)}; '
+        f'received {shape}. Build the mask for the shape of the data.'
+      )
+    return shape
+
+  _inverse_event_shape = _forward_event_shape
+
+  def _inner(self, kept, condition):
+    if condition is None:
+      params = self._conditioner(kept)
+    else:
+      params = self._conditioner(kept, condition)
+    self._check_params(params)
+    return self._bijector_fn(tf.cast(params, self.dtype))
+
+  def _check_params(self, params):
+    per_dim = getattr(self._bijector_fn, 'params_per_dim', None)
+    if per_dim is None:
+      return
+    expected = (
+      *self._mask.changed_shape[:-1], per_dim * self._mask.changed_shape[-1]
+    )
+    if tuple(params.shape[-len(expected) :]) != expected:
+      raise ValueError(
+        f'{self.name} expects its conditioner to return [..., '
+        f'{", ".join(map(str, expected))}]: {per_dim} numbers for each changed '
+        f'one; received {params.shape}.'
+      )
+
+  def _forward_and_log_det(self, x, condition=None):
+    kept, changed = self._mask.split(x)
+    y, log_det = flow_bijector.forward_and_log_det(
+      self._inner(kept, condition), changed, len(self._mask.event_shape)
+    )
+    return self._mask.merge(kept, y), log_det
+
+  def _inverse_and_log_det(self, y, condition=None):
+    kept, changed = self._mask.split(y)
+    x, log_det = flow_bijector.inverse_and_log_det(
+      self._inner(kept, condition), changed, len(self._mask.event_shape)
+    )
+    return self._mask.merge(kept, x), log_det
+
+  def _adapt(self, x, condition):
+    if hasattr(self._conditioner, 'adapt'):
+      self._conditioner.adapt(self._mask.split(x)[0], condition)
+    return self._forward_and_log_det(x, condition)[0]
+
+
+class AffineCoupling(Coupling):
+  """`changed -> (changed + t) * scale`, with a bounded scale.
+
+  `t` and the raw scale are the two halves of what the conditioner returns, so
+  `[..., 2 * C]` for `C` changed channels. `Affine` has the three scales.
+  """
+
+  def __init__(
+    self,
+    mask: masks.Mask,
+    conditioner: Conditioner,
+    scale: str = 'sigmoid',
+    dtype: Any = tf.float32,
+    name: str = 'affine_coupling',
+  ):
+    """Creates the layer: `Coupling` with `Affine(scale=scale)`."""
+    affine = transformers.Affine(mask.changed_shape[-1], scale, dtype)
+    super().__init__(mask, conditioner, affine, dtype, name)
+
+
+class AdditiveCoupling(Coupling):
+  """`changed -> changed + t`: volume-preserving, log-det 0 (NICE)."""
+
+  def __init__(
+    self,
+    mask: masks.Mask,
+    conditioner: Conditioner,
+    dtype: Any = tf.float32,
+    name: str = 'additive_coupling',
+  ):
+    """Creates the layer: `Coupling` with `Additive()`."""
+    super().__init__(mask, conditioner, transformers.Additive(), dtype, name)

@@ -1,0 +1,240 @@
+"""The base class: one method per direction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import shapes
+from tfp_flows.internal import tfp_private
+
+__all__ = ['FlowBijector', 'adapt', 'forward_and_log_det', 'inverse_and_log_det']
+
+tfb = tfp.bijectors
+
+
+class FlowBijector(tfb.Bijector):
+  """A `tfb.Bijector` whose subclasses write one method per direction.
+
+  `forward` is the normalizing direction, data -> latent. TFP's four hooks are
+  derived, and value and log-det come from *one* evaluation: a coupling runs its
+  network once per `log_prob` and once per `sample`, also inside `tfb.Chain`,
+  `tfb.Invert` and `tfd.TransformedDistribution`. TFP keys this cache by tensor
+  identity: after a variable has changed, ask with a fresh tensor.
+
+  #### How to write a layer
+
+  * Implement `_forward_and_log_det(x, condition=None)`, which returns `y` and
+    `log|det dy/dx|`, and `_inverse_and_log_det(y, condition=None)`, which
+    returns `x` and `log|det dx/dy|`. Log-dets are in nats, summed over the
+    event; one that does not depend on `x` may leave out the batch shape.
+  * If the event shape changes, implement `_forward_event_shape` and
+    `_inverse_event_shape` (on `tf.TensorShape`s).
+  * If the layer can be initialised from data, override `_adapt(x, condition)`.
+  * Hold Keras layers with `self._expose(layer)`, or TensorFlow will not see
+    their weights.
+  * Add the layer to `tests/conformance/specs.py`.
+
+  `condition` is a tensor `[..., K]` whose batch shape broadcasts against that
+  of `x`; layers that have no use for it ignore it.
+  """
+
+  _cache = tfp_private.OneCallCache()
+
+  def __init__(
+    self,
+    forward_min_event_ndims: int,
+    inverse_min_event_ndims: int | None = None,
+    dtype: Any = None,
+    validate_args: bool = False,
+    parameters: dict[str, Any] | None = None,
+    name: str | None = None,
+  ):
+    if inverse_min_event_ndims is None:
+      inverse_min_event_ndims = forward_min_event_ndims
+    super().__init__(
+      forward_min_event_ndims=forward_min_event_ndims,
+      inverse_min_event_ndims=inverse_min_event_ndims,
+      dtype=None if dtype is None else tf.as_dtype(dtype),
+      validate_args=validate_args,
+      parameters=parameters,
+      name=name,
+    )
+
+  def forward_and_log_det(
+    self, x: tf.Tensor, condition: tf.Tensor | None = None
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns `y` and `log|det dy/dx|` of the batch shape, from one call."""
+    return self._with_log_det(x, 'forward', condition)
+
+  def inverse_and_log_det(
+    self, y: tf.Tensor, condition: tf.Tensor | None = None
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns `x` and `log|det dx/dy|` of the batch shape, from one call."""
+    return self._with_log_det(y, 'inverse', condition)
+
+  def adapt(
+    self, x: tf.Tensor, condition: tf.Tensor | None = None
+  ) -> tf.Tensor:
+    """Initialises from the batch `x` what can be; returns `forward(x)`.
+
+    Explicit and eager: nothing is ever initialised as a side effect of
+    `forward`. Calling it again starts over from the new batch.
+    """
+    return self._adapt(tf.convert_to_tensor(x, self.dtype), condition)
+
+  # To be implemented.
+
+  def _forward_and_log_det(self, x, condition=None):
+    raise NotImplementedError(
+      f'{type(self).__name__} must implement `_forward_and_log_det`.'
+    )
+
+  def _inverse_and_log_det(self, y, condition=None):
+    raise NotImplementedError(
+      f'{type(self).__name__} must implement `_inverse_and_log_det`.'
+    )
+
+  def _adapt(self, x, condition):
+    return self._forward_and_log_det(x, condition)[0]
+
+  # Derived.
+
+  def _expose(self, layer: Any) -> Any:
+    """Returns `layer`; if it is a Keras layer, TensorFlow sees its weights."""
+    self._keras_parameters = [
+      *getattr(self, '_keras_parameters', []),
+      *filter(None, [keras_parameters.expose(layer)]),
+    ]
+    return layer
+
+  def _with_log_det(self, x, direction, condition):
+    x = tf.convert_to_tensor(x, self.dtype)
+    event_ndims = getattr(self, f'{direction}_min_event_ndims')
+    self._check_event_shape(x, event_ndims, direction)
+    fn = getattr(self, f'_{direction}_and_log_det')
+    y, log_det = fn(x, condition)
+    return y, tf.broadcast_to(log_det, shapes.batch_shape(x, event_ndims))
+
+  def _check_event_shape(self, x, event_ndims, direction):
+    if x.shape.rank is None or x.shape.rank < event_ndims:
+      raise ValueError(
+        f'{self.name}.{direction} expects at least {event_ndims} event '
+        f'dimensions; received shape {x.shape}.'
+      )
+    shape = x.shape[x.shape.rank - event_ndims :]
+    getattr(self, f'_{direction}_event_shape')(shape)
+
+  def _augmented_forward(self, x, condition=None):
+    y, log_det = self.forward_and_log_det(x, condition)
+    return y, {'ildj': -log_det}
+
+  def _augmented_inverse(self, y, condition=None):
+    x, log_det = self.inverse_and_log_det(y, condition)
+    return x, {'ildj': log_det}
+
+  def _forward(self, x, condition=None):
+    return self.forward_and_log_det(x, condition)[0]
+
+  def _inverse(self, y, condition=None):
+    return self.inverse_and_log_det(y, condition)[0]
+
+  def _forward_log_det_jacobian(self, x, condition=None):
+    return self.forward_and_log_det(x, condition)[1]
+
+  def _inverse_log_det_jacobian(self, y, condition=None):
+    return self.inverse_and_log_det(y, condition)[1]
+
+  def _forward_event_shape(self, shape):
+    return shape
+
+  def _inverse_event_shape(self, shape):
+    return shape
+
+  def _forward_event_shape_tensor(self, shape):
+    return self._shape_tensor(self._forward_event_shape, shape)
+
+  def _inverse_event_shape_tensor(self, shape):
+    return self._shape_tensor(self._inverse_event_shape, shape)
+
+  def _shape_tensor(self, fn, shape):
+    static = tf.get_static_value(shape)
+    if static is None:
+      raise ValueError(f'{self.name} expects a static event shape.')
+    return tf.constant(fn(tf.TensorShape(static)).as_list(), tf.int32)
+
+  @classmethod
+  def _parameter_properties(cls, dtype, num_classes=None):
+    return {}  # No parameter of a flow layer has a batch shape.
+
+
+def forward_and_log_det(
+  bijector: tfb.Bijector,
+  x: tf.Tensor,
+  event_ndims: int,
+  condition: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """`bijector.forward(x)` and its log-det over `event_ndims`, from one call.
+
+  Any `tfb.Bijector` will do; only a `FlowBijector` gets the condition.
+  """
+  if isinstance(bijector, FlowBijector):
+    y, log_det = bijector.forward_and_log_det(x, condition)
+    return y, _sum_extra(log_det, event_ndims, bijector.forward_min_event_ndims)
+  y = bijector.forward(x)
+  return y, bijector.forward_log_det_jacobian(x, event_ndims)
+
+
+def inverse_and_log_det(
+  bijector: tfb.Bijector,
+  y: tf.Tensor,
+  event_ndims: int,
+  condition: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """`bijector.inverse(y)` and its log-det over `event_ndims`, from one call."""
+  if isinstance(bijector, FlowBijector):
+    x, log_det = bijector.inverse_and_log_det(y, condition)
+    return x, _sum_extra(log_det, event_ndims, bijector.inverse_min_event_ndims)
+  x = bijector.inverse(y)
+  return x, bijector.inverse_log_det_jacobian(y, event_ndims)
+
+
+def _sum_extra(log_det, event_ndims, min_event_ndims):
+  axes: Sequence[int] = range(min_event_ndims - event_ndims, 0)
+  return tf.reduce_sum(log_det, axis=list(axes)) if len(axes) else log_det
+
+
+def adapt(
+  bijector: tfb.Bijector,
+  x: tf.Tensor,
+  condition: tf.Tensor | None = None,
+  inverted: bool = False,
+) -> tf.Tensor:
+  """Runs `x` through `bijector`, initialising each `FlowBijector` on its way.
+
+  Walks into `tfb.Invert` and `tfb.Chain`, so that a flow can be adapted
+  wherever it stands in a distribution.
+
+  Args:
+    bijector: any bijector.
+    x: a batch.
+    condition: passed to each `FlowBijector`.
+    inverted: whether `x` is to go through `bijector.inverse` instead.
+
+  Returns:
+    The transformed batch.
+  """
+  if isinstance(bijector, tfb.Invert):
+    return adapt(bijector.bijector, x, condition, not inverted)
+  if isinstance(bijector, tfb.Chain):
+    order = bijector.bijectors if inverted else reversed(bijector.bijectors)
+    for part in order:
+      x = adapt(part, x, condition, inverted)
+    return x
+  if not isinstance(bijector, FlowBijector):
+    return bijector.inverse(x) if inverted else bijector.forward(x)
+  if inverted:
+    return bijector.inverse(x, condition=condition)
+  return bijector.adapt(x, condition)

@@ -1,0 +1,154 @@
+"""Multi-scale architecture: part of the event leaves after each level."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import flow_bijector
+from tfp_flows.bijectors import masks
+
+__all__ = ['Multiscale']
+
+tfb = tfp.bijectors
+
+
+class Multiscale(flow_bijector.FlowBijector):
+  """Factors out half of the channels after each level but the last.
+
+  `x` goes through the first level; half of the channels of the result leave to
+  the latent vector, the other half goes through the next level, and so on
+  [(Dinh et al., 2017)][1]. `y` is the flat vector `[D]` of what left, level by
+  level, each in row-major order; `latent_shapes` and `split_levels` give the
+  levels back.
+
+    log-det: the sum of the log-dets of the levels   (nats)
+
+  What leaves is the changed part of `mask_fn(shape)`. Glow's learned prior of
+  what leaves early given what stays, `N(mu(kept), sigma(kept))`, is an
+  `AffineCoupling` on that same mask at the end of a level: it maps what leaves
+  to a standard normal.
+
+  #### References
+
+  [1]: Laurent Dinh, Jascha Sohl-Dickstein and Samy Bengio. Density estimation
+       using Real NVP, section 3.6. In _ICLR_, 2017.
+       https://arxiv.org/abs/1605.08803
+  """
+
+  def __init__(
+    self,
+    levels: Sequence[tfb.Bijector],
+    event_shape: Sequence[int],
+    mask_fn=masks.ChannelMask,
+    name: str = 'multiscale',
+  ):
+    """Creates the layer.
+
+    Args:
+      levels: a bijector on `[H, W, C]` per level; the first sees the data.
+      event_shape: `[H, W, C]` or `[D]`, of the data.
+      mask_fn: callable `event_shape -> Mask`.
+      name: name of the layer.
+
+    Raises:
+      ValueError: if there is no level, or only one channel to halve.
+    """
+    parameters = dict(locals())
+    if not levels:
+      raise ValueError('Multiscale expects at least one level; received none.')
+    self._levels = list(levels)
+    self._event = tf.TensorShape(event_shape)
+    self._masks, self._level_shapes = [], []
+    shape = self._event
+    for level in self._levels[:-1]:
+      shape = level.forward_event_shape(shape)
+      mask = mask_fn(shape)
+      self._masks.append(mask)
+      self._level_shapes.append(tuple(mask.changed_shape))
+      shape = tf.TensorShape(mask.kept_shape)
+    shape = self._levels[-1].forward_event_shape(shape)
+    self._level_shapes.append(tuple(shape.as_list()))
+    self._sizes = [int(np.prod(s)) for s in self._level_shapes]
+    with tf.name_scope(name) as scope:
+      super().__init__(
+        forward_min_event_ndims=self._event.rank,
+        inverse_min_event_ndims=1,
+        dtype=next(filter(None, (b.dtype for b in self._levels)), None),
+        parameters=parameters,
+        name=scope,
+      )
+
+  @property
+  def latent_shapes(self) -> list[tuple[int, ...]]:
+    """Shape of what leaves at each level; the last is what is left."""
+    return list(self._level_shapes)
+
+  def split_levels(self, y: tf.Tensor) -> list[tf.Tensor]:
+    """Cuts latent vectors `[..., D]` into one tensor per level."""
+    parts = tf.split(y, self._sizes, axis=-1)
+    batch = tf.shape(y)[:-1]
+    return [
+      tf.reshape(p, tf.concat([batch, s], 0))
+      for p, s in zip(parts, self._level_shapes)
+    ]
+
+  def _join_levels(self, parts):
+    return tf.concat(
+      [_flatten(p, len(s)) for p, s in zip(parts, self._level_shapes)], axis=-1
+    )
+
+  def _forward_event_shape(self, shape):
+    if not shape.is_compatible_with(self._event):
+      raise ValueError(
+        f'{self.name} expects events of shape {self._event}; received {shape}.'
+      )
+    return tf.TensorShape([sum(self._sizes)])
+
+  def _inverse_event_shape(self, shape):
+    if not shape.is_compatible_with([sum(self._sizes)]):
+      raise ValueError(
+        f'The inverse of {self.name} expects latent vectors of '
+        f'{sum(self._sizes)} numbers; received shape {shape}.'
+      )
+    return self._event
+
+  def _forward_and_log_det(self, x, condition=None):
+    parts, total = [], tf.zeros([], x.dtype)
+    for i, level in enumerate(self._levels):
+      x, log_det = flow_bijector.forward_and_log_det(
+        level, x, self._event.rank, condition
+      )
+      total += log_det
+      if i < len(self._masks):
+        x, leaving = self._masks[i].split(x)
+        parts.append(leaving)
+    return self._join_levels([*parts, x]), total
+
+  def _inverse_and_log_det(self, y, condition=None):
+    *parts, x = self.split_levels(y)
+    total = tf.zeros([], y.dtype)
+    for i, level in reversed(list(enumerate(self._levels))):
+      if i < len(self._masks):
+        x = self._masks[i].merge(x, parts[i])
+      x, log_det = flow_bijector.inverse_and_log_det(
+        level, x, self._event.rank, condition
+      )
+      total += log_det
+    return x, total
+
+  def _adapt(self, x, condition):
+    parts = []
+    for i, level in enumerate(self._levels):
+      x = flow_bijector.adapt(level, x, condition)
+      if i < len(self._masks):
+        x, leaving = self._masks[i].split(x)
+        parts.append(leaving)
+    return self._join_levels([*parts, x])
+
+
+def _flatten(x, event_ndims):
+  batch = tf.shape(x)[: x.shape.rank - event_ndims]
+  size = int(np.prod(x.shape[x.shape.rank - event_ndims :]))
+  return tf.reshape(x, tf.concat([batch, [size]], 0))

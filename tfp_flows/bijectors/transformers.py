@@ -1,0 +1,184 @@
+"""Transformers: functions from a network's output to an elementwise bijector.
+
+Each is the `bijector_fn` of a `Coupling`, and says in `params_per_dim` how many
+numbers it needs for each changed one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import flow_bijector
+from tfp_flows.math import scales
+
+__all__ = ['Additive', 'Affine', 'RationalQuadratic', 'SCALES']
+
+tfb = tfp.bijectors
+
+SCALES = ('sigmoid', 'tanh', 'clamp')
+
+
+class _ShiftAndScale(flow_bijector.FlowBijector):
+  """`y = (x + shift) * exp(log_scale)`, elementwise."""
+
+  def __init__(self, shift, log_scale, name='shift_and_scale'):
+    self._shift, self._log_scale = shift, log_scale
+    super().__init__(forward_min_event_ndims=0, dtype=shift.dtype, name=name)
+
+  def _forward_and_log_det(self, x, condition=None):
+    return (x + self._shift) * tf.exp(self._log_scale), self._log_scale
+
+  def _inverse_and_log_det(self, y, condition=None):
+    return y * tf.exp(-self._log_scale) - self._shift, -self._log_scale
+
+
+class _Shift(flow_bijector.FlowBijector):
+  """`y = x + shift`, elementwise."""
+
+  def __init__(self, shift, name='shift'):
+    self._shift = shift
+    super().__init__(forward_min_event_ndims=0, dtype=shift.dtype, name=name)
+
+  def _forward_and_log_det(self, x, condition=None):
+    return x + self._shift, tf.zeros([], x.dtype)
+
+  def _inverse_and_log_det(self, y, condition=None):
+    return y - self._shift, tf.zeros([], y.dtype)
+
+
+class Additive:
+  """`y = x + t` [(Dinh et al., 2014)][1]: log-det 0.
+
+  #### References
+
+  [1]: Laurent Dinh, David Krueger and Yoshua Bengio. NICE: Non-linear
+       Independent Components Estimation, section 3.2. 2014.
+       https://arxiv.org/abs/1410.8516
+  """
+
+  params_per_dim = 1
+
+  def __call__(self, params: tf.Tensor) -> tfb.Bijector:
+    return _Shift(params)
+
+
+class Affine(tf.Module):
+  """`y = (x + t) * exp(log_scale(r))` with a bounded scale.
+
+  `t` and `r` are the two halves of `params` along the last axis. The scale:
+
+  * `'sigmoid'`: `sigmoid(r + 2)`, Glow's [(Kingma and Dhariwal, 2018)][2].
+  * `'tanh'`: `exp(a * tanh(r))` with a trained `a` per channel, RealNVP's
+    [(Dinh et al., 2017)][1].
+  * `'clamp'`: `exp(2 * tanh(r / 2))`: as free as an exponential near 1, and
+    never outside [0.135, 7.39].
+
+  #### References
+
+  [1]: Laurent Dinh, Jascha Sohl-Dickstein and Samy Bengio. Density estimation
+       using Real NVP, sections 3.2 and 4.1. In _ICLR_, 2017.
+       https://arxiv.org/abs/1605.08803
+  [2]: Diederik P. Kingma and Prafulla Dhariwal. Glow: Generative Flow with
+       Invertible 1x1 Convolutions, section 3.3. In _NeurIPS_, 2018.
+       https://arxiv.org/abs/1807.03039
+  """
+
+  params_per_dim = 2
+
+  def __init__(
+    self,
+    num_channels: int,
+    scale: str = 'sigmoid',
+    dtype: Any = tf.float32,
+    name: str = 'affine',
+  ):
+    """Creates the transformer.
+
+    Args:
+      num_channels: size of the last axis of what is changed.
+      scale: `'sigmoid'`, `'tanh'` or `'clamp'`.
+      dtype: of the variable `a`.
+      name: name of the module.
+
+    Raises:
+      ValueError: for another scale.
+    """
+    super().__init__(name=name)
+    if scale not in SCALES:
+      raise ValueError(f'Expected scale to be one of {SCALES}; received {scale!r}.')
+    if scale == 'tanh':
+      self.bound = tf.Variable(tf.ones([num_channels], dtype), name='bound')
+    self._scale = scale
+
+  def _log_scale(self, raw):
+    if self._scale == 'tanh':
+      return scales.tanh_log_scale(raw, self.bound)
+    if self._scale == 'clamp':
+      return scales.clamped_log_scale(raw)
+    return scales.sigmoid_log_scale(raw)
+
+  def __call__(self, params: tf.Tensor) -> tfb.Bijector:
+    shift, raw = tf.split(params, 2, axis=-1)
+    return _ShiftAndScale(shift, self._log_scale(raw))
+
+
+class RationalQuadratic:
+  """Monotone rational-quadratic spline on [-bound, bound], identity outside.
+
+  `tfb.RationalQuadraticSpline` with `3 * num_bins - 1` parameters for each
+  number; all zero gives the identity [(Durkan et al., 2019)][1].
+
+  #### References
+
+  [1]: Conor Durkan, Artur Bekasov, Iain Murray and George Papamakarios. Neural
+       Spline Flows. In _NeurIPS_, 2019. https://arxiv.org/abs/1906.04032
+  """
+
+  def __init__(
+    self, num_bins: int = 8, bound: float = 5.0, min_bin_size: float = 1e-2
+  ):
+    """Creates the transformer.
+
+    Args:
+      num_bins: number of bins, at least 2.
+      bound: half of the width of the interval.
+      min_bin_size: smallest width and height of a bin, as a fraction of the
+        interval, and smallest slope.
+
+    Raises:
+      ValueError: if the bins do not fit into the interval.
+    """
+    if num_bins < 2 or bound <= 0 or num_bins * min_bin_size >= 1:
+      raise ValueError(
+        f'Expected num_bins >= 2, bound > 0 and num_bins * min_bin_size < 1; '
+        f'received {num_bins}, {bound} and {min_bin_size}.'
+      )
+    self.params_per_dim = 3 * num_bins - 1
+    self._num_bins, self._bound, self._min = num_bins, bound, min_bin_size
+
+  def _sizes(self, raw):
+    free = 1.0 - self._num_bins * self._min
+    return 2.0 * self._bound * (self._min + free * tf.nn.softmax(raw))
+
+  def __call__(self, params: tf.Tensor) -> tfb.Bijector:
+    k = self._num_bins
+    params = tf.reshape(
+      params,
+      tf.concat(
+        [tf.shape(params)[:-1], [-1, self.params_per_dim]], axis=0
+      ),
+    )
+    widths, heights, slopes = tf.split(params, [k, k, k - 1], axis=-1)
+    # softplus(0.5413...) = 1, so that zeros give the slope of the identity.
+    slopes = self._min + (1.0 - self._min) * tf.nn.softplus(slopes + 0.54132485)
+    return tfb.RationalQuadraticSpline(
+      bin_widths=self._sizes(widths),
+      bin_heights=self._sizes(heights),
+      knot_slopes=slopes,
+      range_min=-self._bound,
+    )
+
+
+Transformer = Callable[[tf.Tensor], tfb.Bijector]

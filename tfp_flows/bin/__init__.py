@@ -1,0 +1,1 @@
+"""The commands: `python -m tfp_flows.bin.train`, `evaluate`, `sample`, ..."""

@@ -1,0 +1,98 @@
+"""How a command starts and how it fails."""
+
+import importlib.resources
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app
+from absl import flags
+from absl import logging
+
+__all__ = ['UsageError', 'configs', 'expand_config', 'run']
+
+_LIST = flags.DEFINE_bool('list_configs', False, 'List the named configurations.')
+
+
+class UsageError(ValueError):
+  """Something that the user can mend."""
+
+
+def configs() -> dict[str, str]:
+  """The named configurations: name to path of the flagfile."""
+  folder = importlib.resources.files('tfp_flows') / 'configs'
+  return {
+    entry.name.removesuffix('.flags'): str(entry)
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name)
+    if entry.name.endswith('.flags')
+  }
+
+
+def expand_config(argv: Sequence[str]) -> list[str]:
+  """Puts the flagfile of `--config` where it stands: later flags override it.
+
+  Raises:
+    UsageError: if there is no configuration of that name.
+  """
+  expanded, rest = [], list(argv)
+  while rest:
+    word = rest.pop(0)
+    expanded.append(word)
+    key, has_value, name = word.lstrip('-').partition('=')
+    if not word.startswith('-') or key != 'config':
+      continue
+    if not has_value and rest:
+      name = rest.pop(0)
+      expanded.append(name)
+    if name not in configs():
+      raise UsageError(
+        f'Expected --config to be one of {", ".join(configs())}; received '
+        f'{name!r}.'
+      )
+    expanded.append(f'--flagfile={configs()[name]}')
+  return expanded
+
+
+def run(main: Callable[[], None]) -> None:
+  """Parses the flags and calls `main`; errors of users become one line.
+
+  The exit code is 1 then, and 0 otherwise. `--verbosity=1` shows the traceback.
+  """
+  # Before TensorFlow is imported, which logs to the terminal as it loads.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  app.run(lambda _: _guarded(main), flags_parser=_parse)
+
+
+def _parse(argv):
+  try:
+    words = flags.FLAGS(expand_config(argv))
+    if words[1:]:
+      raise UsageError(
+        f'Expected flags only, as --workdir=DIR; received {words[1:]}.'
+      )
+  except (flags.Error, UsageError, OSError) as error:
+    _exit(error)
+  if _LIST.value:
+    print('\n'.join(configs()))
+    sys.exit(0)
+  return words
+
+
+def _guarded(main):
+  import keras  # noqa: PLC0415  Slow: only once the flags are known to be good.
+  import tensorflow as tf  # noqa: PLC0415
+
+  keras.utils.set_random_seed(flags.FLAGS.seed)
+  tf.get_logger().setLevel('ERROR')
+  try:
+    main()
+  except (ValueError, OSError, tf.errors.OpError) as error:
+    if logging.get_verbosity() > logging.INFO:
+      raise
+    _exit(error)
+
+
+def _exit(error):
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  print(f'error: {lines[0]}', file=sys.stderr)
+  sys.exit(1)

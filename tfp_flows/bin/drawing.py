@@ -1,0 +1,49 @@
+"""Pictures of what a model has learnt."""
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from tfp_flows import data as data_lib
+from tfp_flows.training import flow_model
+from tfp_flows.training import pictures
+
+__all__ = ['draw', 'draw_samples', 'sample']
+
+FLAGS = flags.FLAGS
+
+
+def sample(model: flow_model.FlowModel, data: data_lib.Data) -> np.ndarray:
+  """`--num_samples` samples; of all classes in turn if conditional."""
+  condition = None
+  if FLAGS.conditional:
+    labels = tf.range(FLAGS.num_samples) % data.num_classes
+    condition = tf.one_hot(labels, data.num_classes, dtype=FLAGS.dtype)
+  drawn = model.sample(
+    FLAGS.num_samples, condition, FLAGS.temperature, seed=FLAGS.seed
+  )
+  return drawn.numpy()
+
+
+def draw(
+  model: flow_model.FlowModel,
+  data: data_lib.Data,
+  samples: np.ndarray,
+  path: str,
+) -> None:
+  """Writes the PNG that suits the data: images, a density, or histograms."""
+  if len(data.event_shape) == 3:
+    pictures.save_image_grid(path, samples, model.num_bins)
+    return
+  points = np.stack([e[0] for e in data.test.take(5000).as_numpy_iterator()])
+  if data.event_shape == (2,) and not FLAGS.conditional:
+    pictures.save_density(path, model.distribution, points)
+  else:
+    pictures.save_histograms(path, samples, points)
+
+
+def draw_samples(
+  model: flow_model.FlowModel, data: data_lib.Data, path: str
+) -> None:
+  """Samples and draws."""
+  draw(model, data, sample(model, data), path)

@@ -1,0 +1,36 @@
+"""Evaluates a run: `tfp-flows-evaluate --flagfile=DIR/flags.txt`."""
+
+from absl import flags
+
+from tfp_flows.bin import cli
+from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+
+flags.DEFINE_enum(
+  'part', 'test', ['train', 'validation', 'test'], 'Part of the data set.'
+)
+flags.DEFINE_integer(
+  'noise_samples', 1, 'Dequantizations per example; more tighten the bound.', 1
+)
+
+
+def main() -> None:
+  # Slow: these import TensorFlow.
+  from tfp_flows.bin import evaluation  # noqa: PLC0415
+  from tfp_flows.bin import runs  # noqa: PLC0415
+
+  found = flags.FLAGS
+  workdir = runs.Workdir(found.workdir)
+  workdir.check_same_model()
+  data = runs.load_data()
+  model = runs.trained_model(data)
+  path = workdir.file(f'evaluation_{found.part}.json')
+  evaluation.report(model, data, found.part, path, found.noise_samples)
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,73 @@
+"""The flags that all commands share, so that `flags.txt` suits each of them."""
+
+from absl import flags
+
+__all__ = ['SHARED', 'shared_as_string']
+
+flags.DEFINE_string('config', None, 'A named configuration; see --list_configs.')
+flags.DEFINE_string(
+  'workdir', None, 'Where the run is written, or was, by tfp-flows-train.'
+)
+flags.DEFINE_string(
+  'dataset',
+  'digits',
+  "'digits', a 2-D toy, a path to a .csv or .npy table, or the name of an image "
+  'set of TensorFlow Datasets.',
+)
+flags.DEFINE_string('data_dir', None, 'Folder of TensorFlow Datasets.')
+flags.DEFINE_bool(
+  'download',
+  None,
+  'Download a data set that is not there; by default only without --data_dir.',
+)
+flags.DEFINE_integer(
+  'image_size', None, 'Scale the centre of each image to this side.', 1
+)
+flags.DEFINE_bool(
+  'standardize', True, 'Scale the columns of tables to mean 0 and variance 1.'
+)
+flags.DEFINE_bool('conditional', False, 'Model the data given their labels.')
+flags.DEFINE_string('model', 'glow', 'The model: glow, nice or real_nvp.')
+flags.DEFINE_multi_string(
+  'arg', [], 'An argument of the model, as num_steps=8; may be repeated.'
+)
+flags.DEFINE_enum(
+  'dtype', 'float32', ['float32', 'float64'], 'Of the flow and its weights.'
+)
+flags.DEFINE_bool(
+  'mixed_precision', False, 'Let the networks compute in bfloat16.'
+)
+flags.DEFINE_bool('jit', True, 'Compile with XLA.')
+flags.DEFINE_integer('seed', 0, 'Of the data, the weights and all noise.')
+flags.DEFINE_integer('batch_size', 64, 'Examples per step.', 1)
+flags.DEFINE_integer('epochs', 100, 'Passes over the training set.', 1)
+flags.DEFINE_enum('optimizer', 'adam', ['adam', 'adamax', 'adamw'], 'Its name.')
+flags.DEFINE_float('learning_rate', 1e-3, 'After the warm-up.', 0.0)
+flags.DEFINE_integer('warmup_steps', 0, 'Steps of linear increase.', 0)
+flags.DEFINE_enum(
+  'schedule', 'cosine', ['cosine', 'constant'], 'Learning rate after warm-up.'
+)
+flags.DEFINE_float('weight_decay', 0.0, 'Decoupled; needs --optimizer=adamw.', 0.0)
+flags.DEFINE_float('clip_norm', 50.0, 'Largest gradient norm; 0 for none.', 0.0)
+flags.DEFINE_float(
+  'ema', 0.0, 'Momentum of the weight average that is kept; 0 for none.', 0.0, 1.0
+)
+flags.DEFINE_integer(
+  'augment_shift', 0, 'Move training images by up to so many pixels.', 0
+)
+flags.DEFINE_integer('adapt_examples', 1024, 'Examples that set ActNorms.', 1)
+flags.DEFINE_integer(
+  'patience', 0, 'Stop after so many epochs without a better one; 0 for never.', 0
+)
+flags.DEFINE_integer('picture_every', 10, 'Epochs between pictures; 0: at the end.', 0)
+flags.DEFINE_integer('num_samples', 64, 'How many samples are drawn.', 1)
+flags.DEFINE_float('temperature', 1.0, 'Scales the latents of samples.', 0.0)
+
+SHARED = tuple(f.name for f in flags.FLAGS.flags_by_module_dict()[__name__])
+
+
+def shared_as_string() -> str:
+  """The values of all shared flags, as the lines of a flagfile."""
+  found = flags.FLAGS
+  lines = [found[name].serialize() for name in SHARED]
+  return '\n'.join(line for line in lines if line) + '\n'

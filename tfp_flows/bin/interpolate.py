@@ -1,0 +1,35 @@
+"""Walks between two test examples in latent space.
+
+`tfp-flows-interpolate --flagfile=DIR/flags.txt --first=3 --second=8`
+"""
+
+from absl import flags
+
+from tfp_flows.bin import cli
+from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+
+flags.DEFINE_integer('first', 0, 'Index of the first example in the test set.', 0)
+flags.DEFINE_integer('second', 1, 'Index of the second example.', 0)
+flags.DEFINE_integer('frames', 10, 'Examples per walk, the ends included.', 2)
+flags.DEFINE_string(
+  'output', None, 'Path without ending of the .png and the .npy; in the workdir.'
+)
+
+
+def main() -> None:
+  # Slow: these import TensorFlow.
+  from tfp_flows.bin import interpolation  # noqa: PLC0415
+
+  found = flags.FLAGS
+  interpolation.interpolate(
+    found.first, found.second, found.frames, found.output
+  )
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,37 @@
+"""Samples from a run: `tfp-flows-sample --flagfile=DIR/flags.txt`."""
+
+from absl import flags
+
+from tfp_flows.bin import cli
+from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+
+flags.DEFINE_string(
+  'output', None, 'Path without ending of the .png and the .npy; in the workdir.'
+)
+
+
+def main() -> None:
+  # Slow: these import TensorFlow.
+  import numpy as np  # noqa: PLC0415
+
+  from tfp_flows.bin import drawing  # noqa: PLC0415
+  from tfp_flows.bin import runs  # noqa: PLC0415
+
+  workdir = runs.Workdir(flags.FLAGS.workdir)
+  workdir.check_same_model()
+  data = runs.load_data()
+  model = runs.trained_model(data)
+  path = flags.FLAGS.output or workdir.file('sample')
+  samples = drawing.sample(model, data)
+  np.save(f'{path}.npy', samples)
+  drawing.draw(model, data, samples, f'{path}.png')
+  print(f'{len(samples)} samples in {path}.npy, their picture in {path}.png')
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main)
+
+
+if __name__ == '__main__':
+  run()

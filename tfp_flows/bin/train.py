@@ -1,0 +1,23 @@
+"""Trains a flow: `tfp-flows-train --config=glow_digits --workdir=DIR`."""
+
+from absl import flags
+
+from tfp_flows.bin import cli
+from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+
+flags.DEFINE_bool('overwrite', False, 'Replace the run that --workdir holds.')
+
+
+def main() -> None:
+  from tfp_flows.bin import training  # noqa: PLC0415  Slow: imports TensorFlow.
+
+  training.train(overwrite=flags.FLAGS.overwrite)
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main)
+
+
+if __name__ == '__main__':
+  run()

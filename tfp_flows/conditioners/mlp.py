@@ -1,0 +1,83 @@
+"""Multilayer perceptron."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfp_flows.conditioners import initializers
+
+__all__ = ['MLP']
+
+
+class MLP(keras.layers.Layer):
+  """Dense layers on the last axis; the last one starts at zero.
+
+  Maps `[..., D]`, with `condition` of `[..., K]` if `condition_size=K`, to
+  `[..., output_size]`. Batch shapes of `x` and `condition` broadcast.
+  """
+
+  def __init__(
+    self,
+    input_size: int | Sequence[int],
+    output_size: int,
+    hidden: Sequence[int] = (128, 128),
+    activation: str = 'relu',
+    condition_size: int | None = None,
+    dropout: float = 0.0,
+    seed: int | None = None,
+    dtype: Any = None,
+    name: str | None = None,
+  ):
+    """Creates and builds the network.
+
+    Args:
+      input_size: `D`, or the shape `[D]`.
+      output_size: size of the last axis of the output.
+      hidden: widths of the hidden layers; empty for a linear map.
+      activation: of the hidden layers, by its Keras name.
+      condition_size: `K`, or None for a network without condition.
+      dropout: fraction of the hidden units dropped in training.
+      seed: int, of the initial weights and of dropout.
+      dtype: Keras dtype or policy.
+      name: name of the layer.
+    """
+    super().__init__(name=name, dtype=dtype)
+    seeds = initializers.SeedStream(seed)
+    policy = self.dtype_policy
+    widths = [_size(input_size), *hidden]
+    self._activation = keras.activations.get(activation)
+    self._hidden = [
+      keras.layers.Dense(n, kernel_initializer=seeds.he_normal(), dtype=policy)
+      for n in hidden
+    ]
+    self._output = keras.layers.Dense(
+      output_size, kernel_initializer='zeros', dtype=policy
+    )
+    self._dropout = keras.layers.Dropout(dropout, seed=seeds(), dtype=policy)
+    for layer, width in zip([*self._hidden, self._output], widths):
+      layer.build((None, width))
+    self._condition = None
+    if condition_size is not None:
+      first = hidden[0] if hidden else output_size
+      self._condition = keras.layers.Dense(
+        first,
+        use_bias=False,
+        kernel_initializer=seeds.he_normal() if hidden else 'zeros',
+        dtype=policy,
+      )
+      self._condition.build((None, condition_size))
+    self.built = True
+
+  def call(self, x, condition=None):
+    for i, layer in enumerate([*self._hidden, self._output]):
+      x = layer(x)
+      if i == 0 and self._condition is not None:
+        x += self._condition(condition)
+      if i < len(self._hidden):
+        x = self._dropout(self._activation(x))
+    return x
+
+
+def _size(input_size):
+  return input_size if isinstance(input_size, int) else int(input_size[-1])

@@ -1,0 +1,1 @@
+"""Named configurations: one flagfile per published result."""

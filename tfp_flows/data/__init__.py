@@ -1,0 +1,7 @@
+"""Data sets, as `tf.data.Dataset`s."""
+
+from tfp_flows.data.datasets import Data
+from tfp_flows.data.datasets import load
+from tfp_flows.data.toy import TOYS
+
+__all__ = ['Data', 'TOYS', 'load']

@@ -1,0 +1,127 @@
+"""One loader for all data sets."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.data import images
+from tfp_flows.data import tabular
+from tfp_flows.data import toy
+
+__all__ = ['Data', 'load']
+
+
+@dataclasses.dataclass
+class Data:
+  """A data set in three parts.
+
+  Attributes:
+    train, validation, test: unbatched `tf.data.Dataset`s of `(x,)` or
+      `(x, label)`, in a fixed order, of known cardinality.
+    event_shape: of `x`: `(D,)` or `(H, W, C)`.
+    num_bins: number of values of a pixel, or None for continuous data.
+    num_classes: number of labels, or None.
+  """
+
+  train: tf.data.Dataset
+  validation: tf.data.Dataset
+  test: tf.data.Dataset
+  event_shape: tuple[int, ...]
+  num_bins: int | None = None
+  num_classes: int | None = None
+
+
+def load(
+  name: str,
+  data_dir: str | None = None,
+  download: bool | None = None,
+  image_size: int | None = None,
+  standardize: bool = True,
+  num_points: int = 20_000,
+  seed: int = 0,
+) -> Data:
+  """Loads a data set by name.
+
+  * `'digits'`: the 8x8 digits of scikit-learn, 17 grey levels. In an order fixed
+    by `seed`, the last 20 % are the test set, the last 10 % of the rest the
+    validation set.
+  * a name of `TOYS`: `num_points` points each for training, validation and test.
+  * a path ending in `.csv`, `.csv.gz` or `.npy`: a table, split as the digits.
+  * any other: the image set of that name in TensorFlow Datasets. The validation
+    set is its `validation` split or else the last 10 % of `train`, the test set
+    is its `test` split or else `validation`.
+
+  Args:
+    name: see above.
+    data_dir: of TensorFlow Datasets.
+    download: see `tfds_images`.
+    image_size: see `tfds_images`.
+    standardize: whether the columns of tables are scaled to mean 0 and variance
+      1 over the training set; likelihoods are then those of the scaled data.
+    num_points: of toys.
+    seed: int, of the order of digits and tables, and of the toys.
+
+  Raises:
+    ValueError: if there is no such data set, or it cannot be used.
+  """
+  if name == 'digits':
+    return _from_arrays(*images.digits(seed), num_bins=17, num_classes=10)
+  if name in toy.TOYS:
+    points = (toy.sample(name, num_points, [seed, i]) for i in range(3))
+    return Data(*map(_slices, points), event_shape=(2,))
+  if name.endswith(('.csv', '.csv.gz', '.npy')):
+    return _table(name, standardize, seed)
+  return _tfds(name, data_dir, download, image_size)
+
+
+def _slices(*parts):
+  return tf.data.Dataset.from_tensor_slices(parts)
+
+
+def _bounds(count, name):
+  if count < 10:
+    raise ValueError(
+      f'Expected at least 10 examples, to split into training, validation and '
+      f'test; {name} has {count}.'
+    )
+  train_and_validation = count - count // 5
+  train = train_and_validation - train_and_validation // 10
+  return [slice(train), slice(train, train_and_validation),
+          slice(train_and_validation, None)]
+
+
+def _from_arrays(x, labels, num_bins, num_classes):
+  parts = [_slices(x[b], labels[b]) for b in _bounds(len(x), 'the data set')]
+  return Data(*parts, x.shape[1:], num_bins, num_classes)
+
+
+def _table(path, standardize, seed):
+  table = tabular.read_table(path)
+  table = table[np.random.default_rng(seed).permutation(len(table))]
+  parts = [table[b] for b in _bounds(len(table), path)]
+  if standardize:
+    parts = tabular.standardize(*parts)
+  return Data(*map(_slices, parts), event_shape=table.shape[1:])
+
+
+def _tfds(name, data_dir, download, image_size):
+  splits, shape, num_classes = images.tfds_images(
+    name, data_dir, download, image_size
+  )
+  if 'train' not in splits:
+    raise ValueError(
+      f"Expected a data set with a split 'train'; {name!r} has {sorted(splits)}."
+    )
+  if 'validation' in splits and 'test' in splits:
+    parts = splits['train'](), splits['validation'](), splits['test']()
+  else:
+    train, validation = splits['train']('[:90%]'), splits['train']('[90%:]')
+    last = next((k for k in ('test', 'validation') if k in splits), None)
+    if last is None:
+      raise ValueError(
+        f"Expected a data set with a split 'test' or 'validation'; {name!r} has "
+        f'{sorted(splits)}.'
+      )
+    parts = train, validation, splits[last]()
+  return Data(*parts, shape, 256, num_classes)

@@ -1,0 +1,94 @@
+"""Tables of numbers: CSV and NPY files."""
+
+import gzip
+import os
+
+import numpy as np
+
+__all__ = ['read_table', 'standardize']
+
+
+def read_table(path: str) -> np.ndarray:
+  """Reads a table `[N, D]` of numbers.
+
+  Args:
+    path: `.npy`; or `.csv`, `.csv.gz` with commas, with or without one line of
+      column names.
+
+  Returns:
+    float32 array.
+
+  Raises:
+    ValueError: if the file is missing, no table, empty, or has entries that are
+      missing, infinite or no numbers.
+  """
+  if not os.path.exists(path):
+    raise ValueError(f'Expected a CSV or NPY file; there is none at {path}.')
+  table = _read_npy(path) if path.endswith('.npy') else _read_csv(path)
+  if table.ndim != 2 or not table.size:
+    raise ValueError(
+      f'Expected a table of rows and columns in {path}; received an array of '
+      f'shape {list(table.shape)}.'
+    )
+  if not np.isfinite(table).all():
+    row, column = np.argwhere(~np.isfinite(table))[0]
+    raise ValueError(
+      f'Expected finite numbers in {path}; received {table[row, column]} in row '
+      f'{row}, column {column}. Remove or impute such rows.'
+    )
+  return table.astype(np.float32)
+
+
+def _read_npy(path):
+  try:
+    table = np.load(path, allow_pickle=False)
+  except (ValueError, EOFError, OSError) as error:
+    raise ValueError(
+      f'Expected a NumPy array file at {path}; it cannot be read: {error}'
+    ) from error
+  if not np.issubdtype(table.dtype, np.number):
+    raise ValueError(f'Expected numbers in {path}; received {table.dtype}.')
+  return table
+
+
+def _read_csv(path):
+  try:
+    with (gzip.open if path.endswith('.gz') else open)(path, 'rt') as file:
+      lines = [line for line in file if line.strip()]
+  except (OSError, UnicodeDecodeError, EOFError) as error:
+    raise ValueError(
+      f'Expected a CSV file at {path}; it cannot be read: {error}'
+    ) from error
+  header = int(bool(lines) and not _is_number(lines[0].split(',')[0]))
+  if len(lines) == header:
+    raise ValueError(f'Expected rows of numbers in {path}; it is empty.')
+  try:
+    return np.loadtxt(lines[header:], delimiter=',', ndmin=2, comments=None)
+  except ValueError as error:
+    raise ValueError(
+      f'Expected numbers separated by commas in {path}; {error}'
+    ) from error
+
+
+def _is_number(text):
+  try:
+    float(text)
+  except ValueError:
+    return False
+  return True
+
+
+def standardize(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+  """Scales every column to mean 0 and variance 1 over `train`.
+
+  Raises:
+    ValueError: if a column is constant: its density would be infinite.
+  """
+  mean, deviation = train.mean(0), train.std(0)
+  constant = np.flatnonzero(deviation <= 1e-7 * np.maximum(1, np.abs(mean)))
+  if constant.size:
+    raise ValueError(
+      f'Expected columns that vary; columns {constant.tolist()} are constant. '
+      f'Drop them: a density on them is infinite.'
+    )
+  return [(x - mean) / deviation for x in (train, *others)]

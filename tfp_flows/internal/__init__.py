@@ -1,0 +1,1 @@
+"""What the rest of the library hides: private TFP, the Keras bridge, checks."""

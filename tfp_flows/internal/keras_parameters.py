@@ -1,0 +1,75 @@
+"""The bridge between Keras 3 weights and `tf.Module` variables.
+
+Keras layers are no `tf.Module`s and `tf.Variable`s are no Keras weights: each
+side silently misses what the other owns. `KerasParameters` shows Keras weights
+to `tf.Module` (so to every bijector, distribution and checkpoint), and
+`keras_view` shows every variable of a `tf.Module` to Keras, by shared storage.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+__all__ = ['KerasParameters', 'expose', 'keras_view']
+
+
+class KerasParameters(tf.Module):
+  """Shows the weights of built Keras layers to `tf.Module`."""
+
+  def __init__(
+    self, *layers: keras.layers.Layer, name: str = 'keras_parameters'
+  ):
+    super().__init__(name=name)
+    for layer in layers:
+      if not layer.built:
+        raise ValueError(
+          f'Expected a built Keras layer, so that its weights can be tracked; '
+          f'received the unbuilt {layer.name!r}. Call '
+          f'`layer.build(input_shape)` before passing it.'
+        )
+    self.layers = self._no_dependency(layers)
+    self._values = [v.value for layer in layers for v in layer.variables]
+
+
+def expose(value: Any) -> KerasParameters | None:
+  """Returns `KerasParameters` of `value` if it is a Keras layer, else None."""
+  if isinstance(value, keras.layers.Layer):
+    return KerasParameters(value)
+  return None
+
+
+def keras_view(
+  module: tf.Module,
+) -> tuple[list[keras.layers.Layer], list[keras.Variable]]:
+  """Everything that `module` can train, as Keras sees it.
+
+  Returns:
+    layers: the Keras layers inside `module`, each once.
+    variables: a `keras.Variable` for every other `tf.Variable` of `module`,
+      sharing its storage.
+  """
+  layers = _unique(
+    layer
+    for child in (module, *module.submodules)
+    if isinstance(child, KerasParameters)
+    for layer in child.layers
+  )
+  owned = {id(v.value) for layer in layers for v in layer.variables}
+  adopted = [
+    keras.Variable(
+      v, trainable=v.trainable, dtype=v.dtype.name, name=_name(v, i)
+    )
+    for i, v in enumerate(module.variables)
+    if id(v) not in owned
+  ]
+  return layers, adopted
+
+
+def _name(variable: tf.Variable, index: int) -> str:
+  return f'{variable.name.split(":")[0].replace("/", "_")}_{index}'
+
+
+def _unique(items: Iterable[Any]) -> list[Any]:
+  return list({id(item): item for item in items}.values())

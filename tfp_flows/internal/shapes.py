@@ -1,0 +1,40 @@
+"""Shape checks whose errors say expected, received and remedy; batch helpers."""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+__all__ = ['as_event_shape', 'batch_shape', 'with_flat_batch']
+
+
+def as_event_shape(event_shape: Sequence[int], owner: str) -> tuple[int, ...]:
+  """Returns `event_shape` as a tuple of ints: `(D,)` or `(H, W, C)`."""
+  if isinstance(event_shape, int):
+    event_shape = (event_shape,)
+  shape = tuple(tf.TensorShape(event_shape))
+  if len(shape) not in (1, 3) or any(not n for n in shape):
+    raise ValueError(
+      f'{owner} expects a static event shape [D] or [H, W, C] of positive '
+      f'sizes; received {list(shape)}. Reshape the data, for example with '
+      f'`tfb.Reshape`.'
+    )
+  return tuple(int(n) for n in shape)
+
+
+def batch_shape(x: tf.Tensor, event_ndims: int) -> tf.Tensor | list[int]:
+  """The leading shape of `x`: static where it is known."""
+  static = x.shape[: x.shape.rank - event_ndims]
+  if static.is_fully_defined():
+    return static.as_list()
+  return tf.shape(x)[: x.shape.rank - event_ndims]
+
+
+def with_flat_batch(
+  fn: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, event_ndims: int
+) -> tf.Tensor:
+  """Applies `fn`, which takes one batch dimension, under any batch shape."""
+  if x.shape.rank == event_ndims + 1:
+    return fn(x)
+  event = x.shape[x.shape.rank - event_ndims :]
+  y = fn(tf.reshape(x, [-1, *event]))
+  return tf.reshape(y, tf.concat([batch_shape(x, event_ndims), y.shape[1:]], 0))

@@ -1,0 +1,53 @@
+"""The only import of private TensorFlow Probability names."""
+
+from typing import Any
+
+from tensorflow_probability.python.internal import cache_util
+
+__all__ = ['OneCallCache']
+
+
+class _ByIdentity:
+  """A value that compares by identity, as tensors do not."""
+
+  def __init__(self, value: Any):
+    self.value = value
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, _ByIdentity) and self.value is other.value
+
+  def __hash__(self) -> int:
+    return id(self.value)
+
+
+def _wrap(kwargs: dict[str, Any]) -> dict[str, _ByIdentity]:
+  return {k: _ByIdentity(v) for k, v in kwargs.items() if v is not None}
+
+
+class OneCallCache(cache_util.BijectorCacheWithGreedyAttrs):
+  """Keeps value and log-det of one call, keyed by input *and* condition.
+
+  TFP compares the keyword arguments of cached calls with `==`, which tensors
+  answer elementwise: the same `x` with two conditions would raise.
+  """
+
+  def __init__(self, **kwargs):
+    kwargs.setdefault('forward_name', '_augmented_forward')
+    kwargs.setdefault('inverse_name', '_augmented_inverse')
+    super().__init__(**kwargs)
+
+  def forward(self, x, **kwargs):
+    return super().forward(x, **_wrap(kwargs))
+
+  def inverse(self, y, **kwargs):
+    return super().inverse(y, **_wrap(kwargs))
+
+  def forward_attributes(self, x, **kwargs):
+    return super().forward_attributes(x, **_wrap(kwargs))
+
+  def inverse_attributes(self, y, **kwargs):
+    return super().inverse_attributes(y, **_wrap(kwargs))
+
+  def _invoke(self, input, fn_name, kwargs, attributes):  # noqa: A002
+    unwrapped = {k: v.value for k, v in kwargs.items()}
+    return super()._invoke(input, fn_name, unwrapped, attributes)

@@ -1,0 +1,8 @@
+"""Builders: hyperparameters -> `tfd.TransformedDistribution`."""
+
+from tfp_flows.models.glow import glow
+from tfp_flows.models.nice import nice
+from tfp_flows.models.real_nvp import real_nvp
+from tfp_flows.models.registry import MODELS
+
+__all__ = ['MODELS', 'glow', 'nice', 'real_nvp']

@@ -1,0 +1,126 @@
+"""What the builders share."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import bijectors
+from tfp_flows import conditioners
+
+__all__ = ['Couplings', 'normalizing_flow', 'preprocessing']
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+BASES = {'normal': tfd.Normal, 'logistic': tfd.Logistic}
+
+
+@dataclasses.dataclass
+class Couplings:
+  """Makes the coupling layers of one model.
+
+  Attributes:
+    kind: `'affine'`, `'additive'` or `'spline'`.
+    scale: of affine couplings, see `Affine`.
+    condition_size: size of the condition, or None.
+    dropout: of the networks.
+    dtype: of the flow. The networks follow Keras's global policy if its
+      variables have this dtype, so that `mixed_bfloat16` concerns them alone.
+    seeds: source of the seeds of all weights.
+  """
+
+  kind: str
+  scale: str
+  condition_size: int | None
+  dropout: float
+  dtype: tf.DType
+  seeds: conditioners.SeedStream
+
+  def __post_init__(self):
+    if self.kind not in ('affine', 'additive', 'spline'):
+      raise ValueError(
+        f"Expected coupling to be 'affine', 'additive' or 'spline'; received "
+        f'{self.kind!r}.'
+      )
+
+  def network_options(self) -> dict[str, Any]:
+    """Arguments that every conditioner takes."""
+    policy = keras.config.dtype_policy()
+    follows = policy.variable_dtype == self.dtype.name
+    return dict(
+      condition_size=self.condition_size,
+      dropout=self.dropout,
+      seed=self.seeds(),
+      dtype=policy if follows else self.dtype.name,
+    )
+
+  def transformer(self, channels: int) -> bijectors.Affine:
+    if self.kind == 'affine':
+      return bijectors.Affine(channels, self.scale, self.dtype)
+    if self.kind == 'additive':
+      return bijectors.Additive()
+    return bijectors.RationalQuadratic()
+
+  def __call__(
+    self, mask: Any, network: Callable[..., keras.layers.Layer], **options
+  ) -> bijectors.Coupling:
+    """A coupling whose conditioner is `network(shape, outputs, **options)`."""
+    channels = mask.changed_shape[-1]
+    transformer = self.transformer(channels)
+    net = network(
+      mask.kept_shape,
+      channels * transformer.params_per_dim,
+      **self.network_options() | options,
+    )
+    return bijectors.Coupling(mask, net, transformer, self.dtype)
+
+
+def preprocessing(
+  event_shape: Sequence[int],
+  num_bins: int | None,
+  alpha: float | None,
+  dtype: tf.DType,
+) -> list[bijectors.Preprocess]:
+  """The first layer for pixels; nothing for continuous data."""
+  if num_bins is None:
+    num_bins = 256 if len(event_shape) == 3 else 0
+  if not num_bins:
+    return []
+  return [bijectors.Preprocess(num_bins, alpha, dtype)]
+
+
+def normalizing_flow(
+  layers: Sequence[tfb.Bijector],
+  event_shape: Sequence[int],
+  base: str,
+  dtype: tf.DType,
+  name: str,
+) -> tfd.TransformedDistribution:
+  """The distribution of `x` if `layers`, data to latent, make it `base`."""
+  if base not in BASES:
+    raise ValueError(f'Expected base to be one of {list(BASES)}; received {base!r}.')
+  flow = bijectors.Sequential(layers, name=f'{name}_flow')
+  latent = flow.forward_event_shape(event_shape)
+  zero, one = np.array([0, 1], dtype.as_numpy_dtype)
+  return tfd.TransformedDistribution(
+    tfd.Sample(BASES[base](zero, one), latent),
+    # TFP's bijectors map the base to the data; our layers read data to latent.
+    tfb.Invert(flow),
+    kwargs_split_fn=lambda kwargs: ({}, kwargs),
+    name=name,
+  )
+
+
+def alternating_mask(size: int, step: int) -> bijectors.IndexMask:
+  """Keeps the even entries of a vector at even steps, the odd ones at odd."""
+  if size < 2:
+    raise ValueError(
+      f'A coupling flow expects at least 2 dimensions, one to keep and one to '
+      f'change; received {size}.'
+    )
+  return bijectors.IndexMask(np.arange(size) % 2 == step % 2)

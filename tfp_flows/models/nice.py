@@ -1,0 +1,83 @@
+"""NICE."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import bijectors
+from tfp_flows import conditioners
+from tfp_flows.internal import shapes
+from tfp_flows.models import building
+
+__all__ = ['nice']
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+def nice(
+  event_shape: Sequence[int],
+  num_steps: int = 4,
+  width: int = 256,
+  num_hidden: int = 3,
+  base: str = 'logistic',
+  dropout: float = 0.0,
+  num_bins: int | None = None,
+  alpha: float | None = None,
+  condition_size: int | None = None,
+  seed: int | None = None,
+  dtype: Any = tf.float32,
+  name: str = 'nice',
+) -> tfd.TransformedDistribution:
+  """NICE [(Dinh et al., 2014)][1]: additive couplings, then one scaling.
+
+  The event is flattened; the couplings change its odd and its even entries in
+  turn; a scale (and shift) per dimension follows.
+
+  Args:
+    event_shape: `[D]` or `[H, W, C]`.
+    num_steps: number of couplings.
+    width: of the hidden layers of each network.
+    num_hidden: number of hidden layers of each network.
+    base: `'logistic'`, as in the paper, or `'normal'`.
+    dropout: in the networks, while training.
+    num_bins: number of values of a pixel; None is 256 for `[H, W, C]` and 0,
+      continuous data, for `[D]`.
+    alpha: of the logit, see `Preprocess`.
+    condition_size: `K` for a distribution given `condition` of `[..., K]`.
+    seed: int, of all initial weights.
+    dtype: `tf.float32` or `tf.float64`.
+    name: name of the distribution.
+
+  Returns:
+    A distribution of `event_shape`. Its `log_prob` and `sample` take
+    `condition`.
+
+  #### References
+
+  [1]: Laurent Dinh, David Krueger and Yoshua Bengio. NICE: Non-linear
+       Independent Components Estimation, sections 3 and 5. 2014.
+       https://arxiv.org/abs/1410.8516
+  """
+  event_shape = shapes.as_event_shape(event_shape, 'nice')
+  dtype = tf.as_dtype(dtype)
+  make = building.Couplings(
+    'additive', 'clamp', condition_size, dropout, dtype,
+    conditioners.SeedStream(seed),
+  )
+  layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
+  size = tf.TensorShape(event_shape).num_elements()
+  if len(event_shape) > 1:
+    layers.append(tfb.Reshape([size], event_shape))
+  for i in range(num_steps):
+    layers.append(
+      make(
+        building.alternating_mask(size, i),
+        conditioners.MLP,
+        hidden=[width] * num_hidden,
+      )
+    )
+  layers.append(bijectors.ActNorm([size], dtype=dtype))
+  return building.normalizing_flow(layers, event_shape, base, dtype, name)

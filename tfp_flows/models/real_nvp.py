@@ -1,0 +1,125 @@
+"""RealNVP."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import bijectors
+from tfp_flows import conditioners
+from tfp_flows.internal import shapes
+from tfp_flows.models import building
+
+__all__ = ['real_nvp']
+
+tfd = tfp.distributions
+
+
+def real_nvp(
+  event_shape: Sequence[int],
+  num_levels: int = 2,
+  num_steps: int | None = None,
+  width: int = 64,
+  num_blocks: int = 2,
+  coupling: str = 'affine',
+  scale: str = 'tanh',
+  dropout: float = 0.0,
+  num_bins: int | None = None,
+  alpha: float | None = 0.05,
+  base: str = 'normal',
+  condition_size: int | None = None,
+  seed: int | None = None,
+  dtype: Any = tf.float32,
+  name: str = 'real_nvp',
+) -> tfd.TransformedDistribution:
+  """RealNVP [(Dinh et al., 2017)][1], for images and vectors.
+
+  Images: each level has `num_steps` couplings with checkerboard masks, a squeeze
+  and `num_steps` couplings with channel masks, then half of the channels leave;
+  the last level has `num_steps + 1` checkerboard couplings. The networks are
+  residual. Vectors: `num_steps` couplings on the even and the odd entries in
+  turn, with MLPs of `num_blocks` hidden layers.
+
+  Before each coupling stands an `ActNorm` where the paper has batch
+  normalisation after it, which would make the density of an example depend on
+  its batch.
+
+  Args:
+    event_shape: `[D]` or `[H, W, C]`.
+    num_levels: for images, number of levels; height and width must be
+      multiples of `2 ** num_levels`.
+    num_steps: couplings, see above; None is 3 for images and 8 for vectors.
+    width: of the hidden layers of each network.
+    num_blocks: residual blocks, or hidden layers, of each network.
+    coupling: `'affine'`, `'additive'` or `'spline'`.
+    scale: of affine couplings, see `Affine`.
+    dropout: in the networks, while training.
+    num_bins: number of values of a pixel; None is 256 for `[H, W, C]` and 0,
+      continuous data, for `[D]`.
+    alpha: of the logit, see `Preprocess`.
+    base: `'normal'` or `'logistic'`.
+    condition_size: `K` for a distribution given `condition` of `[..., K]`.
+    seed: int, of all initial weights.
+    dtype: `tf.float32` or `tf.float64`.
+    name: name of the distribution.
+
+  Returns:
+    A distribution of `event_shape`. Its `log_prob` and `sample` take
+    `condition`.
+
+  Raises:
+    ValueError: if the image does not divide, or an option is unknown.
+
+  #### References
+
+  [1]: Laurent Dinh, Jascha Sohl-Dickstein and Samy Bengio. Density estimation
+       using Real NVP. In _ICLR_, 2017. https://arxiv.org/abs/1605.08803
+  """
+  event_shape = shapes.as_event_shape(event_shape, 'real_nvp')
+  dtype = tf.as_dtype(dtype)
+  make = building.Couplings(
+    coupling, scale, condition_size, dropout, dtype,
+    conditioners.SeedStream(seed),
+  )
+  layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
+  if len(event_shape) == 1:
+    for i in range(8 if num_steps is None else num_steps):
+      mask = building.alternating_mask(event_shape[0], i)
+      layers += [
+        bijectors.ActNorm(event_shape, dtype=dtype),
+        make(mask, conditioners.MLP, hidden=[width] * num_blocks),
+      ]
+  else:
+    steps = 3 if num_steps is None else num_steps
+    layers.append(
+      _multiscale(event_shape, num_levels, steps, make, width, num_blocks)
+    )
+  return building.normalizing_flow(layers, event_shape, base, dtype, name)
+
+
+def _multiscale(event_shape, num_levels, num_steps, make, width, num_blocks):
+  def couplings(mask_class, shape, count):
+    for i in range(count):
+      yield bijectors.ActNorm(shape, dtype=make.dtype)
+      yield make(
+        mask_class(shape, invert=bool(i % 2)),
+        conditioners.ResNet,
+        width=width,
+        blocks=num_blocks,
+      )
+
+  levels, shape = [], event_shape
+  squeeze = bijectors.Squeeze(order='real_nvp')
+  for _ in range(num_levels - 1):
+    layers = list(couplings(bijectors.CheckerboardMask, shape, num_steps))
+    shape = tuple(squeeze.forward_event_shape(shape))
+    layers += [
+      bijectors.Squeeze(order='real_nvp'),
+      *couplings(bijectors.ChannelMask, shape, num_steps),
+    ]
+    levels.append(bijectors.Sequential(layers))
+    shape = bijectors.ChannelMask(shape).kept_shape
+  last = couplings(bijectors.CheckerboardMask, shape, num_steps + 1)
+  levels.append(bijectors.Sequential(list(last)))
+  return bijectors.Multiscale(levels, event_shape)

@@ -1,0 +1,9 @@
+"""The list of models, by name."""
+
+from tfp_flows.models.glow import glow
+from tfp_flows.models.nice import nice
+from tfp_flows.models.real_nvp import real_nvp
+
+__all__ = ['MODELS']
+
+MODELS = {'glow': glow, 'nice': nice, 'real_nvp': real_nvp}

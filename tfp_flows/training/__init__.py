@@ -1,0 +1,6 @@
+"""Training: the Keras model over a distribution, its metric and callbacks."""
+
+from tfp_flows.training.flow_model import FlowModel
+from tfp_flows.training.metrics import BitsPerDim
+
+__all__ = ['BitsPerDim', 'FlowModel']

@@ -1,0 +1,59 @@
+"""Keras callbacks that Keras does not have."""
+
+import json
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+__all__ = ['JsonLines', 'Pictures', 'StopOnDivergence']
+
+
+class JsonLines(keras.callbacks.Callback):
+  """Appends the metrics of each epoch to a file, one JSON object per line."""
+
+  def __init__(self, path: str):
+    """Creates the callback; `path` is begun anew when training begins."""
+    super().__init__()
+    self._path = path
+
+  def on_train_begin(self, logs=None):
+    with open(self._path, 'w'):
+      pass
+
+  def on_epoch_end(self, epoch, logs=None):
+    row = {'epoch': epoch + 1} | {k: float(v) for k, v in (logs or {}).items()}
+    with open(self._path, 'a') as file:
+      file.write(json.dumps(row) + '\n')
+
+
+class Pictures(keras.callbacks.Callback):
+  """Calls `draw()` after every `every` epochs and at the end of training."""
+
+  def __init__(self, draw: Callable[[], None], every: int):
+    super().__init__()
+    self._draw, self._every = draw, every
+
+  def on_epoch_end(self, epoch, logs=None):
+    if self._every and (epoch + 1) % self._every == 0:
+      self._draw()
+
+  def on_train_end(self, logs=None):
+    self._draw()
+
+
+class StopOnDivergence(keras.callbacks.Callback):
+  """Stops training at the first epoch whose loss is NaN or infinite.
+
+  `diverged` tells whether that happened. The best weights so far are untouched,
+  if a `ModelCheckpoint` keeps them.
+  """
+
+  def __init__(self):
+    super().__init__()
+    self.diverged = False
+
+  def on_epoch_end(self, epoch, logs=None):
+    if not all(np.isfinite(float(v)) for v in (logs or {}).values()):
+      self.diverged = True
+      self.model.stop_training = True

@@ -1,0 +1,149 @@
+"""What comes into a `FlowModel`: checked, and in batches of one shape."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = ['Checker', 'array_examples', 'batches', 'check_examples']
+
+
+def check_examples(
+  x: Any, event_shape: tuple[int, ...], num_bins: int | None
+) -> np.ndarray:
+  """Returns examples as an array, or says what is wrong with them.
+
+  Args:
+    x: examples `[N, *event_shape]`.
+    event_shape: of the model.
+    num_bins: number of pixel values, or None for continuous data.
+
+  Raises:
+    ValueError: if there is no example, the shape is another one, a number is NaN
+      or infinite, or a pixel is not an integer in `[0, num_bins - 1]`.
+  """
+  x = np.asarray(x)
+  if x.shape[1:] != tuple(event_shape) or x.ndim == 0:
+    raise ValueError(
+      f'Expected examples of shape {[None, *event_shape]}; received '
+      f'{list(x.shape)}. Reshape the data or build the model for its shape.'
+    )
+  if not len(x):
+    raise ValueError(
+      'Expected at least one example; received an empty data set.'
+    )
+  if not np.issubdtype(x.dtype, np.number):
+    raise ValueError(f'Expected numbers; received dtype {x.dtype}.')
+  if not np.isfinite(x).all():
+    raise ValueError(
+      f'Expected finite numbers; received {int((~np.isfinite(x)).sum())} NaN or '
+      f'infinite ones. Remove or impute them.'
+    )
+  if num_bins is not None:
+    check_pixels(x, num_bins)
+  elif not np.issubdtype(x.dtype, np.floating):
+    raise ValueError(
+      f'Expected floating-point examples; received dtype {x.dtype}. Integers '
+      f'have no density: pass `dequantization=tff.UniformDequantization(...)`, '
+      f'or cast what is continuous.'
+    )
+  return x
+
+
+def check_pixels(x: np.ndarray, num_bins: int) -> None:
+  """Raises `ValueError` unless `x` holds integers in `[0, num_bins - 1]`."""
+  low, high = x.min(), x.max()
+  if low < 0 or high > num_bins - 1:
+    raise ValueError(
+      f'Expected pixel values in [0, {num_bins - 1}]; received values in '
+      f'[{low:g}, {high:g}]. Undo any scaling, or build the model with another '
+      f'`num_bins`.'
+    )
+  if np.issubdtype(x.dtype, np.floating) and (x != np.floor(x)).any():
+    raise ValueError(
+      f'Expected integer pixel values in [0, {num_bins - 1}]; received '
+      f'fractions in [{low:g}, {high:g}]. Undo any scaling or noise: the model '
+      f'dequantizes itself.'
+    )
+
+
+class Checker:
+  """Checks the examples of data sets as they are read.
+
+  TensorFlow wraps an error raised while a data set is read; `original` has it as
+  it was.
+  """
+
+  def __init__(self, check: Callable[[np.ndarray], Any]):
+    self._check = check
+    self.original: ValueError | None = None
+
+  def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """`dataset`, of tuples of batches, whose first parts are checked."""
+    return dataset.map(
+      lambda *parts: (self._checked(parts[0]), *parts[1:]),
+      num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+  def _checked(self, x):
+    checked = tf.numpy_function(self._run, [x], x.dtype, stateful=False)
+    return tf.ensure_shape(checked, x.shape)
+
+  def _run(self, batch):
+    try:
+      self._check(batch)
+    except ValueError as error:
+      self.original = error
+      raise
+    return batch
+
+
+def array_examples(
+  x: np.ndarray, condition: Any, sample_weight: Any
+) -> tf.data.Dataset:
+  """Unbatched `(x, condition, weight)` of arrays; `condition` may be None.
+
+  Raises:
+    ValueError: if the arrays differ in length.
+  """
+  if sample_weight is None:
+    sample_weight = np.ones([len(x)], np.float32)
+  parts = dict(examples=x, weights=np.asarray(sample_weight, np.float32))
+  if condition is not None:
+    parts['conditions'] = np.asarray(condition)
+  for name, value in parts.items():
+    if len(value) != len(x):
+      raise ValueError(
+        f'Expected as many {name} as examples, {len(x)}; received {len(value)}.'
+      )
+  return tf.data.Dataset.from_tensor_slices(parts).map(
+    lambda e: (e['examples'], e.get('conditions'), e['weights'])
+  )
+
+
+def batches(
+  examples: tf.data.Dataset,
+  batch_size: int,
+  shuffle_seed: int | None = None,
+  shuffle_buffer: int = 50_000,
+) -> tf.data.Dataset:
+  """Batches `(x, condition, weight)`, all of one shape.
+
+  The last batch is filled up with repeated examples of weight 0, so that XLA
+  compiles one program and no example is lost.
+
+  Args:
+    examples: unbatched, of known cardinality.
+    batch_size: positive int.
+    shuffle_seed: None to keep the order; else a new order in each epoch.
+    shuffle_buffer: how many examples are shuffled at a time.
+  """
+  missing = -int(examples.cardinality()) % batch_size
+  filler = examples.repeat().take(missing)
+  filler = filler.map(lambda x, c, w: (x, c, tf.zeros_like(w)))
+  if shuffle_seed is not None:
+    count = int(examples.cardinality())
+    examples = examples.shuffle(min(count, shuffle_buffer), seed=shuffle_seed)
+  examples = examples.concatenate(filler)
+  return examples.batch(batch_size, drop_remainder=True).prefetch(2)

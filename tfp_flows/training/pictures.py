@@ -1,0 +1,157 @@
+"""Pictures of samples, densities and training curves."""
+
+import json
+from collections.abc import Sequence
+
+import matplotlib.figure
+import matplotlib.image
+import numpy as np
+import tensorflow_probability as tfp
+
+__all__ = [
+  'save_curves',
+  'save_density',
+  'save_histograms',
+  'save_image_grid',
+  'save_walks',
+]
+
+tfd = tfp.distributions
+
+
+def save_image_grid(
+  path: str,
+  images: np.ndarray,
+  num_bins: int,
+  columns: int | None = None,
+  scale: int | None = None,
+) -> None:
+  """Writes a PNG with images side by side.
+
+  Args:
+    path: of the PNG.
+    images: integers `[N, H, W, C]` below `num_bins`; `C` is 1, 3 or 4.
+    num_bins: number of pixel values, the brightest of which is white.
+    columns: images per row; None for a square.
+    scale: screen pixels per image pixel; None makes images about 64 wide.
+
+  Raises:
+    ValueError: for another shape.
+  """
+  images = np.asarray(images)
+  if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or not len(images):
+    raise ValueError(
+      f'Expected images [N, H, W, C] with 1, 3 or 4 channels; received '
+      f'{list(images.shape)}.'
+    )
+  count, height, width, channels = images.shape
+  columns = columns or int(np.ceil(np.sqrt(count)))
+  rows = -(-count // columns)
+  scale = scale or max(1, 64 // width)
+  blank = rows * columns - count
+  images = np.concatenate([images, np.zeros_like(images[:1].repeat(blank, 0))])
+  grid = images.reshape(rows, columns, height, width, channels)
+  grid = grid.transpose(0, 2, 1, 3, 4)
+  grid = grid.reshape(rows * height, columns * width, channels)
+  grid = (grid.astype(np.float64) / (num_bins - 1)).clip(0, 1)
+  grid = grid.repeat(scale, axis=0).repeat(scale, axis=1)
+  if channels == 1:
+    grid = grid.repeat(3, axis=2)
+  matplotlib.image.imsave(path, grid)
+
+
+def save_density(
+  path: str,
+  distribution: tfd.Distribution,
+  points: np.ndarray,
+  resolution: int = 200,
+  **kwargs,
+) -> None:
+  """Writes a PNG: the density of a 2-D distribution beside points of the data.
+
+  Args:
+    path: of the PNG.
+    distribution: of event shape `[2]`.
+    points: `[N, 2]`, which also give the limits.
+    resolution: grid points per axis.
+    **kwargs: passed to `log_prob`, as `condition`.
+  """
+  low, high = points.min(0), points.max(0)
+  low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
+  axes = [np.linspace(a, b, resolution) for a, b in zip(low, high)]
+  grid = np.stack(np.meshgrid(*axes), axis=-1).astype(
+    distribution.dtype.as_numpy_dtype
+  )
+  density = distribution.prob(grid, **kwargs).numpy()
+  figure = matplotlib.figure.Figure(figsize=(8, 4), layout='constrained')
+  left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+  left.pcolormesh(*axes, density, cmap='viridis')
+  left.set_title('density of the model')
+  right.scatter(*points.T, s=1)
+  right.set_title('data')
+  for axis in (left, right):
+    axis.set_aspect('equal')
+  figure.savefig(path, dpi=100)
+
+
+def save_histograms(
+  path: str, samples: np.ndarray, data: np.ndarray, most: int = 16
+) -> None:
+  """Writes a PNG: the marginals of samples against those of the data.
+
+  Args:
+    path: of the PNG.
+    samples, data: `[N, D]`.
+    most: how many columns are shown, the first ones.
+  """
+  shown = min(most, data.shape[1])
+  columns = min(4, shown)
+  rows = -(-shown // columns)
+  figure = matplotlib.figure.Figure(
+    figsize=(3 * columns, 2 * rows), layout='constrained'
+  )
+  for i in range(shown):
+    axis = figure.add_subplot(rows, columns, i + 1, title=f'column {i}')
+    bins = np.histogram_bin_edges(data[:, i], bins=40)
+    axis.hist(data[:, i], bins, density=True, alpha=0.5, label='data')
+    axis.hist(samples[:, i], bins, density=True, histtype='step', label='model')
+  figure.axes[0].legend()
+  figure.savefig(path, dpi=80)
+
+
+def save_curves(path: str, metrics_path: str, names: Sequence[str]) -> None:
+  """Writes a PNG of the curves in a file of JSON lines.
+
+  Args:
+    path: of the PNG.
+    metrics_path: a file with an object per epoch; `'epoch'` is the abscissa.
+    names: the curves to show, each with its `val_` companion; the first of them
+      that the file has is the ordinate.
+  """
+  with open(metrics_path) as file:
+    rows = [json.loads(line) for line in file]
+  name = next(n for n in names if n in rows[0])
+  figure = matplotlib.figure.Figure(figsize=(6, 4), layout='constrained')
+  axis = figure.subplots()
+  for key, label in ((name, 'training'), (f'val_{name}', 'validation')):
+    points = [(row['epoch'], row[key]) for row in rows if key in row]
+    if points:
+      axis.plot(*zip(*points), label=label)
+  # The first epochs lie far above the rest and would flatten it.
+  values = [row[k] for row in rows for k in (name, f'val_{name}') if k in row]
+  top = np.quantile(values, 0.95)
+  if np.isfinite(top) and top > min(values):
+    axis.set_ylim(min(values) - 0.05 * (top - min(values)), top)
+  axis.set(xlabel='epoch', ylabel=name)
+  axis.legend()
+  figure.savefig(path, dpi=100)
+
+
+def save_walks(path: str, walks: np.ndarray) -> None:
+  """Writes a PNG: every coordinate along each of two walks `[2, N, D]`."""
+  figure = matplotlib.figure.Figure(figsize=(8, 4), layout='constrained')
+  axes = figure.subplots(1, 2, sharey=True)
+  for axis, walk, title in zip(axes, walks, ('linear', 'spherical')):
+    axis.plot(walk)
+    axis.set(title=title, xlabel='frame')
+  figure.savefig(path, dpi=100)
