@@ -1,6 +1,7 @@
 """Activation normalization."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -65,9 +66,7 @@ class ActNorm(flow_bijector.FlowBijector):
       )
       channels = self._event[-1:]
       self.shift = tf.Variable(tf.zeros(channels, self.dtype), name='shift')
-      self.log_scale = tf.Variable(
-        tf.zeros(channels, self.dtype), name='log_scale'
-      )
+      self.log_scale = tf.Variable(tf.zeros(channels, self.dtype), name='log_scale')
       self.adapted = tf.Variable(False, trainable=False, name='adapted')
       self._conditioner = self._expose(conditioner)
 

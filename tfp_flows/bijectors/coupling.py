@@ -103,9 +103,7 @@ class Coupling(flow_bijector.FlowBijector):
     per_dim = getattr(self._bijector_fn, 'params_per_dim', None)
     if per_dim is None:
       return
-    expected = (
-      *self._mask.changed_shape[:-1], per_dim * self._mask.changed_shape[-1]
-    )
+    expected = (*self._mask.changed_shape[:-1], per_dim * self._mask.changed_shape[-1])
     if tuple(params.shape[-len(expected) :]) != expected:
       raise ValueError(
         f'{self.name} expects its conditioner to return [..., '

@@ -75,9 +75,7 @@ class FlowBijector(tfb.Bijector):
     """Returns `x` and `log|det dx/dy|` of the batch shape, from one call."""
     return self._with_log_det(y, 'inverse', condition)
 
-  def adapt(
-    self, x: tf.Tensor, condition: tf.Tensor | None = None
-  ) -> tf.Tensor:
+  def adapt(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
     """Initialises from the batch `x` what can be; returns `forward(x)`.
 
     Explicit and eager: nothing is ever initialised as a side effect of

@@ -1,6 +1,7 @@
 """Invertible 1x1 convolution, LU-parameterised."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -88,9 +89,7 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
     lu = tf.convert_to_tensor(self.lu)
     if self._conditioner is not None:
       offsets = tf.cast(self._conditioner(condition), self.dtype)
-      lu += tf.reshape(
-        offsets, tf.concat([shapes.batch_shape(offsets, 1), lu.shape], 0)
-      )
+      lu += shapes.reshape(offsets, shapes.batch_shape(offsets, 1), lu.shape)
     log_s = tf.linalg.diag_part(lu)
     strictly_lower = tf.linalg.band_part(lu, -1, 0) - tf.linalg.diag(log_s)
     lower = strictly_lower + tf.eye(lu.shape[-1], dtype=self.dtype)
@@ -103,9 +102,7 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
     lower, upper, log_s = self._factors(condition)
     rows = tf.math.invert_permutation(self.permutation)
     weight = tf.gather(lower @ upper, rows, axis=-2)
-    y = self._as_columns(
-      x, weight, lambda w, v: tf.matmul(v, w, transpose_b=True)
-    )
+    y = self._as_columns(x, weight, lambda w, v: tf.matmul(v, w, transpose_b=True))
     return y, self._pixels * tf.reduce_sum(log_s, axis=-1)
 
   def _inverse_and_log_det(self, y, condition=None):
@@ -128,16 +125,22 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
     channels = self._event[-1]
     if self._conditioner is None:
       return tf.reshape(fn(matrices, tf.reshape(x, [-1, channels])), tf.shape(x))
-    batch = tf.broadcast_dynamic_shape(
-      tf.shape(x)[: x.shape.rank - len(self._event)],
-      tf.shape(tf.nest.flatten(matrices)[0])[:-2],
+    # One matrix for each example: the batch shapes of both broadcast.
+    rows = shapes.reshape(
+      x, shapes.batch_shape(x, len(self._event)), [self._pixels, channels]
     )
-    x = tf.broadcast_to(x, tf.concat([batch, self._event], 0))
-    matrices = tf.nest.map_structure(
-      lambda m: tf.broadcast_to(m, tf.concat([batch, m.shape[-2:]], 0)), matrices
-    )
-    pixels = tf.reshape(x, tf.concat([batch, [self._pixels, channels]], 0))
-    return tf.reshape(fn(matrices, pixels), tf.shape(x))
+    y = fn(*_broadcast_batch(matrices, rows))
+    return shapes.reshape(y, shapes.batch_shape(y, 2), self._event)
+
+
+def _broadcast_batch(matrices, rows):
+  batch = tf.broadcast_dynamic_shape(
+    tf.shape(rows)[:-2], tf.shape(tf.nest.flatten(matrices)[0])[:-2]
+  )
+  return tf.nest.map_structure(
+    lambda m: tf.broadcast_to(m, tf.concat([batch, m.shape[-2:]], axis=0)),
+    (matrices, rows),
+  )
 
 
 def _random_rotation_lu(size, seed):

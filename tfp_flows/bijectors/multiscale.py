@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import masks
+from tfp_flows.internal import shapes
 
 __all__ = ['Multiscale']
 
@@ -88,15 +89,17 @@ class Multiscale(flow_bijector.FlowBijector):
   def split_levels(self, y: tf.Tensor) -> list[tf.Tensor]:
     """Cuts latent vectors `[..., D]` into one tensor per level."""
     parts = tf.split(y, self._sizes, axis=-1)
-    batch = tf.shape(y)[:-1]
-    return [
-      tf.reshape(p, tf.concat([batch, s], 0))
-      for p, s in zip(parts, self._level_shapes)
-    ]
+    batch = shapes.batch_shape(y, 1)
+    return [shapes.reshape(p, batch, s) for p, s in zip(parts, self._level_shapes)]
 
-  def _join_levels(self, parts):
+  def join_levels(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The inverse of `split_levels`."""
     return tf.concat(
-      [_flatten(p, len(s)) for p, s in zip(parts, self._level_shapes)], axis=-1
+      [
+        shapes.reshape(p, shapes.batch_shape(p, len(s)), [n])
+        for p, s, n in zip(parts, self._level_shapes, self._sizes)
+      ],
+      axis=-1,
     )
 
   def _forward_event_shape(self, shape):
@@ -124,7 +127,7 @@ class Multiscale(flow_bijector.FlowBijector):
       if i < len(self._masks):
         x, leaving = self._masks[i].split(x)
         parts.append(leaving)
-    return self._join_levels([*parts, x]), total
+    return self.join_levels([*parts, x]), total
 
   def _inverse_and_log_det(self, y, condition=None):
     *parts, x = self.split_levels(y)
@@ -145,10 +148,4 @@ class Multiscale(flow_bijector.FlowBijector):
       if i < len(self._masks):
         x, leaving = self._masks[i].split(x)
         parts.append(leaving)
-    return self._join_levels([*parts, x])
-
-
-def _flatten(x, event_ndims):
-  batch = tf.shape(x)[: x.shape.rank - event_ndims]
-  size = int(np.prod(x.shape[x.shape.rank - event_ndims :]))
-  return tf.reshape(x, tf.concat([batch, [size]], 0))
+    return self.join_levels([*parts, x])

@@ -80,9 +80,7 @@ class Preprocess(flow_bijector.FlowBijector):
 
   def _forward_and_log_det(self, x, condition=None):
     if self._alpha is None:
-      log_det = tf.fill(
-        tf.shape(x), tf.constant(-math.log(self._num_bins), x.dtype)
-      )
+      log_det = tf.fill(tf.shape(x), tf.constant(-math.log(self._num_bins), x.dtype))
       return x / self._num_bins - 0.5, log_det
     width = (1.0 - 2.0 * self._alpha) / self._num_bins
     # 1 - s is taken from num_bins - x: subtracting s from 1 would round.
@@ -92,9 +90,7 @@ class Preprocess(flow_bijector.FlowBijector):
 
   def _inverse_and_log_det(self, y, condition=None):
     if self._alpha is None:
-      log_det = tf.fill(
-        tf.shape(y), tf.constant(math.log(self._num_bins), y.dtype)
-      )
+      log_det = tf.fill(tf.shape(y), tf.constant(math.log(self._num_bins), y.dtype))
       return (y + 0.5) * self._num_bins, log_det
     width = (1.0 - 2.0 * self._alpha) / self._num_bins
     log_det = tf.math.log_sigmoid(y) + tf.math.log_sigmoid(-y) - math.log(width)

@@ -25,9 +25,7 @@ class Sequential(flow_bijector.FlowBijector):
   whose minimal event ranks are at most those of the event.
   """
 
-  def __init__(
-    self, bijectors: Sequence[tfb.Bijector], name: str = 'sequential'
-  ):
+  def __init__(self, bijectors: Sequence[tfb.Bijector], name: str = 'sequential'):
     """Creates the composition.
 
     Args:
@@ -68,9 +66,7 @@ class Sequential(flow_bijector.FlowBijector):
   def _forward_and_log_det(self, x, condition=None):
     total = tf.zeros([], x.dtype)
     for bijector, rank in zip(self._bijectors, self._ranks):
-      x, log_det = flow_bijector.forward_and_log_det(
-        bijector, x, rank, condition
-      )
+      x, log_det = flow_bijector.forward_and_log_det(bijector, x, rank, condition)
       total += log_det
     return x, total
 
@@ -78,9 +74,7 @@ class Sequential(flow_bijector.FlowBijector):
     total = tf.zeros([], y.dtype)
     ranks = [*self._ranks[1:], self.inverse_min_event_ndims]
     for bijector, rank in zip(reversed(self._bijectors), reversed(ranks)):
-      y, log_det = flow_bijector.inverse_and_log_det(
-        bijector, y, rank, condition
-      )
+      y, log_det = flow_bijector.inverse_and_log_det(bijector, y, rank, condition)
       total += log_det
     return y, total
 

@@ -32,9 +32,7 @@ class Squeeze(flow_bijector.FlowBijector):
        https://arxiv.org/abs/1807.03039
   """
 
-  def __init__(
-    self, block_size: int = 2, order: str = 'glow', name: str = 'squeeze'
-  ):
+  def __init__(self, block_size: int = 2, order: str = 'glow', name: str = 'squeeze'):
     """Creates the layer.
 
     Args:
@@ -58,9 +56,7 @@ class Squeeze(flow_bijector.FlowBijector):
     self._block = block_size
     self._order = order
     with tf.name_scope(name) as scope:
-      super().__init__(
-        forward_min_event_ndims=3, parameters=parameters, name=scope
-      )
+      super().__init__(forward_min_event_ndims=3, parameters=parameters, name=scope)
 
   def _forward_event_shape(self, shape):
     height, width, channels = _rank_3(shape, self.name)

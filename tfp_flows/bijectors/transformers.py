@@ -136,9 +136,7 @@ class RationalQuadratic:
        Spline Flows. In _NeurIPS_, 2019. https://arxiv.org/abs/1906.04032
   """
 
-  def __init__(
-    self, num_bins: int = 8, bound: float = 5.0, min_bin_size: float = 1e-2
-  ):
+  def __init__(self, num_bins: int = 8, bound: float = 5.0, min_bin_size: float = 1e-2):
     """Creates the transformer.
 
     Args:
@@ -166,9 +164,7 @@ class RationalQuadratic:
     k = self._num_bins
     params = tf.reshape(
       params,
-      tf.concat(
-        [tf.shape(params)[:-1], [-1, self.params_per_dim]], axis=0
-      ),
+      tf.concat([tf.shape(params)[:-1], [-1, self.params_per_dim]], axis=0),
     )
     widths, heights, slopes = tf.split(params, [k, k, k - 1], axis=-1)
     # softplus(0.5413...) = 1, so that zeros give the slope of the identity.

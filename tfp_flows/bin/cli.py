@@ -3,7 +3,8 @@
 import importlib.resources
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 
 from absl import app
 from absl import flags
@@ -46,8 +47,7 @@ def expand_config(argv: Sequence[str]) -> list[str]:
       expanded.append(name)
     if name not in configs():
       raise UsageError(
-        f'Expected --config to be one of {", ".join(configs())}; received '
-        f'{name!r}.'
+        f'Expected --config to be one of {", ".join(configs())}; received {name!r}.'
       )
     expanded.append(f'--flagfile={configs()[name]}')
   return expanded
@@ -67,9 +67,7 @@ def _parse(argv):
   try:
     words = flags.FLAGS(expand_config(argv))
     if words[1:]:
-      raise UsageError(
-        f'Expected flags only, as --workdir=DIR; received {words[1:]}.'
-      )
+      raise UsageError(f'Expected flags only, as --workdir=DIR; received {words[1:]}.')
   except (flags.Error, UsageError, OSError) as error:
     _exit(error)
   if _LIST.value:
@@ -79,8 +77,8 @@ def _parse(argv):
 
 
 def _guarded(main):
-  import keras  # noqa: PLC0415  Slow: only once the flags are known to be good.
-  import tensorflow as tf  # noqa: PLC0415
+  import keras  # Slow: only once the flags are known to be good.
+  import tensorflow as tf
 
   keras.utils.set_random_seed(flags.FLAGS.seed)
   tf.get_logger().setLevel('ERROR')

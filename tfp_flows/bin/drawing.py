@@ -19,9 +19,7 @@ def sample(model: flow_model.FlowModel, data: data_lib.Data) -> np.ndarray:
   if FLAGS.conditional:
     labels = tf.range(FLAGS.num_samples) % data.num_classes
     condition = tf.one_hot(labels, data.num_classes, dtype=FLAGS.dtype)
-  drawn = model.sample(
-    FLAGS.num_samples, condition, FLAGS.temperature, seed=FLAGS.seed
-  )
+  drawn = model.sample(FLAGS.num_samples, condition, FLAGS.temperature, seed=FLAGS.seed)
   return drawn.numpy()
 
 
@@ -42,8 +40,6 @@ def draw(
     pictures.save_histograms(path, samples, points)
 
 
-def draw_samples(
-  model: flow_model.FlowModel, data: data_lib.Data, path: str
-) -> None:
+def draw_samples(model: flow_model.FlowModel, data: data_lib.Data, path: str) -> None:
   """Samples and draws."""
   draw(model, data, sample(model, data), path)

@@ -14,9 +14,10 @@ flags.DEFINE_integer(
 
 
 def main() -> None:
+  """The command, after its flags are parsed."""
   # Slow: these import TensorFlow.
-  from tfp_flows.bin import evaluation  # noqa: PLC0415
-  from tfp_flows.bin import runs  # noqa: PLC0415
+  from tfp_flows.bin import evaluation
+  from tfp_flows.bin import runs
 
   found = flags.FLAGS
   workdir = runs.Workdir(found.workdir)

@@ -34,9 +34,7 @@ flags.DEFINE_multi_string(
 flags.DEFINE_enum(
   'dtype', 'float32', ['float32', 'float64'], 'Of the flow and its weights.'
 )
-flags.DEFINE_bool(
-  'mixed_precision', False, 'Let the networks compute in bfloat16.'
-)
+flags.DEFINE_bool('mixed_precision', False, 'Let the networks compute in bfloat16.')
 flags.DEFINE_bool('jit', True, 'Compile with XLA.')
 flags.DEFINE_integer('seed', 0, 'Of the data, the weights and all noise.')
 flags.DEFINE_integer('batch_size', 64, 'Examples per step.', 1)

@@ -17,13 +17,12 @@ flags.DEFINE_string(
 
 
 def main() -> None:
+  """The command, after its flags are parsed."""
   # Slow: these import TensorFlow.
-  from tfp_flows.bin import interpolation  # noqa: PLC0415
+  from tfp_flows.bin import interpolation
 
   found = flags.FLAGS
-  interpolation.interpolate(
-    found.first, found.second, found.frames, found.output
-  )
+  interpolation.interpolate(found.first, found.second, found.frames, found.output)
 
 
 def run() -> None:

@@ -43,8 +43,7 @@ def load_data() -> data_lib.Data:
   )
   if FLAGS.conditional and data.num_classes is None:
     raise cli.UsageError(
-      f'Expected a data set with labels for --conditional; {FLAGS.dataset!r} has '
-      f'none.'
+      f'Expected a data set with labels for --conditional; {FLAGS.dataset!r} has none.'
     )
   return data
 
@@ -63,9 +62,7 @@ def examples(part: tf.data.Dataset, data: data_lib.Data) -> tf.data.Dataset:
   return part.map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def eval_batches(
-  part: tf.data.Dataset, data: data_lib.Data
-) -> tf.data.Dataset:
+def eval_batches(part: tf.data.Dataset, data: data_lib.Data) -> tf.data.Dataset:
   """Batches of a part in its own order."""
   return inputs.batches(examples(part, data), FLAGS.batch_size)
 
@@ -168,16 +165,16 @@ class Workdir:
     path = self.file('flags.txt')
     if not os.path.exists(path):
       raise cli.UsageError(
-        f'Expected a run of tfp-flows-train in {self.path}; there is no '
-        f'flags.txt.'
+        f'Expected a run of tfp-flows-train in {self.path}; there is no flags.txt.'
       )
     with open(path) as file:
       recorded = file.read().splitlines()
     for name in _IDENTITY:
       here = [line for line in FLAGS[name].serialize().splitlines() if line]
       there = [
-        line for line in recorded if line.startswith((f'--{name}=', f'--no{name}'))
-        or line == f'--{name}'
+        line
+        for line in recorded
+        if line.startswith((f'--{name}=', f'--no{name}')) or line == f'--{name}'
       ]
       if here != there:
         raise cli.UsageError(

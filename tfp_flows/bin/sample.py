@@ -11,11 +11,12 @@ flags.DEFINE_string(
 
 
 def main() -> None:
+  """The command, after its flags are parsed."""
   # Slow: these import TensorFlow.
-  import numpy as np  # noqa: PLC0415
+  import numpy as np
 
-  from tfp_flows.bin import drawing  # noqa: PLC0415
-  from tfp_flows.bin import runs  # noqa: PLC0415
+  from tfp_flows.bin import drawing
+  from tfp_flows.bin import runs
 
   workdir = runs.Workdir(flags.FLAGS.workdir)
   workdir.check_same_model()

@@ -9,7 +9,8 @@ flags.DEFINE_bool('overwrite', False, 'Replace the run that --workdir holds.')
 
 
 def main() -> None:
-  from tfp_flows.bin import training  # noqa: PLC0415  Slow: imports TensorFlow.
+  """The command, after its flags are parsed."""
+  from tfp_flows.bin import training  # Slow: imports TensorFlow.
 
   training.train(overwrite=flags.FLAGS.overwrite)
 

@@ -37,7 +37,7 @@ def train(overwrite: bool = False) -> None:
     f'{steps} steps per epoch, into {workdir.path}',
     flush=True,
   )
-  model.adapt(batches.unbatch().batch(FLAGS.batch_size), num_examples=FLAGS.adapt_examples)
+  model.adapt(batches, num_examples=FLAGS.adapt_examples)
   guard = callbacks.StopOnDivergence()
   model.fit(
     batches,
@@ -63,9 +63,10 @@ def _training_batches(data: data_lib.Data) -> tf.data.Dataset:
   examples = runs.examples(data.train, data)
   if not int(examples.cardinality()):
     raise cli.UsageError('Expected training examples; the data set is empty.')
-  if tf.TensorShape(data.event_shape).num_elements() * int(
-    examples.cardinality()
-  ) < 2**30:
+  if (
+    tf.TensorShape(data.event_shape).num_elements() * int(examples.cardinality())
+    < 2**30
+  ):
     examples = examples.cache()
   batch_size = min(FLAGS.batch_size, int(examples.cardinality()))
   batches = inputs.batches(examples, batch_size, shuffle_seed=FLAGS.seed)
@@ -137,9 +138,7 @@ def _callbacks(
   if FLAGS.ema:
     found.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
   if FLAGS.patience:
-    found.append(
-      keras.callbacks.EarlyStopping(patience=FLAGS.patience, **monitor)
-    )
+    found.append(keras.callbacks.EarlyStopping(patience=FLAGS.patience, **monitor))
   return found
 
 

@@ -5,4 +5,4 @@ from tfp_flows.conditioners.initializers import SeedStream
 from tfp_flows.conditioners.mlp import MLP
 from tfp_flows.conditioners.res_net import ResNet
 
-__all__ = ["ConvNet", "MLP", "ResNet", "SeedStream"]
+__all__ = ['ConvNet', 'MLP', 'ResNet', 'SeedStream']

@@ -79,9 +79,7 @@ class ConvNet(keras.layers.Layer):
     self._output = keras.layers.Conv2D(
       channels, last, padding='same', kernel_initializer='zeros', dtype=policy
     )
-    self._dropout = keras.layers.SpatialDropout2D(
-      dropout, seed=seeds(), dtype=policy
-    )
+    self._dropout = keras.layers.SpatialDropout2D(dropout, seed=seeds(), dtype=policy)
     shape = (None, *input_shape)
     for layer in self._hidden:
       layer.build(shape)
@@ -112,7 +110,9 @@ class ConvNet(keras.layers.Layer):
     for i, layer in enumerate([*self._hidden, self._output]):
       x = shapes.with_flat_batch(layer, x, 3)
       if i == 0 and self._condition is not None:
-        x += self._condition(condition)[..., tf.newaxis, tf.newaxis, :]
+        x += shapes.with_flat_batch(self._condition, condition, 1)[
+          ..., tf.newaxis, tf.newaxis, :
+        ]
       if i < len(self._hidden):
         if self._norms:
           if adapt:
@@ -128,9 +128,7 @@ class _ScaleAndShift(keras.layers.Layer):
   def build(self, input_shape):
     shape = input_shape[-1:]
     self.shift = self.add_weight(shape=shape, initializer='zeros', name='shift')
-    self.log_scale = self.add_weight(
-      shape=shape, initializer='zeros', name='log_scale'
-    )
+    self.log_scale = self.add_weight(shape=shape, initializer='zeros', name='log_scale')
 
   def adapt(self, x):
     axes = list(range(x.shape.rank - 1))

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from tfp_flows.conditioners import initializers
+from tfp_flows.internal import shapes
 
 __all__ = ['MLP']
 
@@ -71,9 +72,9 @@ class MLP(keras.layers.Layer):
 
   def call(self, x, condition=None):
     for i, layer in enumerate([*self._hidden, self._output]):
-      x = layer(x)
+      x = shapes.with_flat_batch(layer, x, 1)
       if i == 0 and self._condition is not None:
-        x += self._condition(condition)
+        x += shapes.with_flat_batch(self._condition, condition, 1)
       if i < len(self._hidden):
         x = self._dropout(self._activation(x))
     return x

@@ -65,18 +65,14 @@ class ResNet(keras.layers.Layer):
     policy = self.dtype_policy
 
     def conv(kernel_size):
-      return _WeightNormConv2D(
-        width, kernel_size, seeds.he_normal(), dtype=policy
-      )
+      return _WeightNormConv2D(width, kernel_size, seeds.he_normal(), dtype=policy)
 
     self._input = conv(3)
     self._blocks = [(conv(3), conv(3)) for _ in range(blocks)]
     self._output = keras.layers.Conv2D(
       channels, 1, kernel_initializer='zeros', dtype=policy
     )
-    self._dropout = keras.layers.SpatialDropout2D(
-      dropout, seed=seeds(), dtype=policy
-    )
+    self._dropout = keras.layers.SpatialDropout2D(dropout, seed=seeds(), dtype=policy)
     *space, depth = input_shape
     self._input.build((None, *space, 2 * depth))
     hidden = (None, *space, width)
@@ -101,7 +97,9 @@ class ResNet(keras.layers.Layer):
     x = tf.concat([x, -x], axis=-1)
     h = shapes.with_flat_batch(self._input, tf.nn.relu(x), 3)
     if self._condition is not None:
-      h += self._condition(condition)[..., tf.newaxis, tf.newaxis, :]
+      h += shapes.with_flat_batch(self._condition, condition, 1)[
+        ..., tf.newaxis, tf.newaxis, :
+      ]
     return shapes.with_flat_batch(self._residual, h, 3)
 
   def _residual(self, h):

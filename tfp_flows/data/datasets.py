@@ -87,8 +87,11 @@ def _bounds(count, name):
     )
   train_and_validation = count - count // 5
   train = train_and_validation - train_and_validation // 10
-  return [slice(train), slice(train, train_and_validation),
-          slice(train_and_validation, None)]
+  return [
+    slice(train),
+    slice(train, train_and_validation),
+    slice(train_and_validation, None),
+  ]
 
 
 def _from_arrays(x, labels, num_bins, num_classes):
@@ -106,9 +109,7 @@ def _table(path, standardize, seed):
 
 
 def _tfds(name, data_dir, download, image_size):
-  splits, shape, num_classes = images.tfds_images(
-    name, data_dir, download, image_size
-  )
+  splits, shape, num_classes = images.tfds_images(name, data_dir, download, image_size)
   if 'train' not in splits:
     raise ValueError(
       f"Expected a data set with a split 'train'; {name!r} has {sorted(splits)}."

@@ -18,9 +18,7 @@ def _swissroll(n, rng):
 
 
 def _circles(n, rng):
-  x, _ = datasets.make_circles(
-    n, factor=0.5, noise=0.08, random_state=_state(rng)
-  )
+  x, _ = datasets.make_circles(n, factor=0.5, noise=0.08, random_state=_state(rng))
   return 3 * x
 
 

@@ -51,9 +51,7 @@ class UniformDequantization:
       return tf.uint8
     return tf.uint16 if self.num_bins <= 2**16 else tf.int32
 
-  def dequantize(
-    self, x: tf.Tensor, seed: Any, dtype: Any = tf.float32
-  ) -> tf.Tensor:
+  def dequantize(self, x: tf.Tensor, seed: Any, dtype: Any = tf.float32) -> tf.Tensor:
     """`x + u`.
 
     Args:

@@ -18,9 +18,7 @@ __all__ = ['KerasParameters', 'expose', 'keras_view']
 class KerasParameters(tf.Module):
   """Shows the weights of built Keras layers to `tf.Module`."""
 
-  def __init__(
-    self, *layers: keras.layers.Layer, name: str = 'keras_parameters'
-  ):
+  def __init__(self, *layers: keras.layers.Layer, name: str = 'keras_parameters'):
     super().__init__(name=name)
     for layer in layers:
       if not layer.built:
@@ -58,9 +56,7 @@ def keras_view(
   )
   owned = {id(v.value) for layer in layers for v in layer.variables}
   adopted = [
-    keras.Variable(
-      v, trainable=v.trainable, dtype=v.dtype.name, name=_name(v, i)
-    )
+    keras.Variable(v, trainable=v.trainable, dtype=v.dtype.name, name=_name(v, i))
     for i, v in enumerate(module.variables)
     if id(v) not in owned
   ]

@@ -1,10 +1,11 @@
 """Shape checks whose errors say expected, received and remedy; batch helpers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import tensorflow as tf
 
-__all__ = ['as_event_shape', 'batch_shape', 'with_flat_batch']
+__all__ = ['as_event_shape', 'batch_shape', 'reshape', 'with_flat_batch']
 
 
 def as_event_shape(event_shape: Sequence[int], owner: str) -> tuple[int, ...]:
@@ -37,4 +38,11 @@ def with_flat_batch(
     return fn(x)
   event = x.shape[x.shape.rank - event_ndims :]
   y = fn(tf.reshape(x, [-1, *event]))
-  return tf.reshape(y, tf.concat([batch_shape(x, event_ndims), y.shape[1:]], 0))
+  return reshape(y, batch_shape(x, event_ndims), y.shape[1:])
+
+
+def reshape(x: tf.Tensor, batch: tf.Tensor | list[int], event) -> tf.Tensor:
+  """Reshapes `x` to `[*batch, *event]`, statically if `batch` is a list."""
+  if isinstance(batch, list):
+    return tf.reshape(x, [*batch, *event])
+  return tf.reshape(x, tf.concat([batch, list(event)], axis=0))

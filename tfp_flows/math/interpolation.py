@@ -9,7 +9,8 @@ def lerp(start: tf.Tensor, end: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
   """Straight line: `(1 - w) * start + w * end`.
 
   Args:
-    start, end: floating-point tensors of one shape `[D]`.
+    start: floating-point tensor `[D]`.
+    end: tensor like `start`.
     weights: tensor `[N]` in [0, 1].
 
   Returns:
@@ -28,7 +29,8 @@ def slerp(start: tf.Tensor, end: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
   parallel vectors, where the arc is not defined, it is `lerp`.
 
   Args:
-    start, end: floating-point tensors of one shape `[D]`.
+    start: floating-point tensor `[D]`.
+    end: tensor like `start`.
     weights: tensor `[N]` in [0, 1].
 
   Returns:
@@ -40,14 +42,10 @@ def slerp(start: tf.Tensor, end: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
        _SIGGRAPH_, 1985.
   """
   w = tf.cast(weights, start.dtype)[:, tf.newaxis]
-  cosine = tf.reduce_sum(
-    tf.math.l2_normalize(start) * tf.math.l2_normalize(end)
-  )
+  cosine = tf.reduce_sum(tf.math.l2_normalize(start) * tf.math.l2_normalize(end))
   angle = tf.acos(tf.clip_by_value(cosine, -1.0, 1.0))
   sine = tf.sin(angle)
   parallel = tf.abs(sine) < 1e-3
   safe = tf.where(parallel, tf.ones_like(sine), sine)
-  arc = (
-    tf.sin((1.0 - w) * angle) / safe * start + tf.sin(w * angle) / safe * end
-  )
+  arc = tf.sin((1.0 - w) * angle) / safe * start + tf.sin(w * angle) / safe * end
   return tf.where(parallel, lerp(start, end, weights), arc)

@@ -82,7 +82,11 @@ def glow(
   if num_levels is None:
     num_levels = 2 if is_image else 1
   make = building.Couplings(
-    coupling, scale, condition_size, dropout, dtype,
+    coupling,
+    scale,
+    condition_size,
+    dropout,
+    dtype,
     conditioners.SeedStream(seed),
   )
   network, options = conditioners.MLP, dict(hidden=[width, width])
@@ -113,9 +117,7 @@ def glow(
       shape = bijectors.ChannelMask(shape).kept_shape
   flow = bijectors.Multiscale(levels, event_shape)
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
-  return building.normalizing_flow(
-    [*layers, flow], event_shape, base, dtype, name
-  )
+  return building.normalizing_flow([*layers, flow], event_shape, base, dtype, name)
 
 
 def _split_prior(shape, make):

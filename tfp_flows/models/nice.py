@@ -64,7 +64,11 @@ def nice(
   event_shape = shapes.as_event_shape(event_shape, 'nice')
   dtype = tf.as_dtype(dtype)
   make = building.Couplings(
-    'additive', 'clamp', condition_size, dropout, dtype,
+    'additive',
+    'clamp',
+    condition_size,
+    dropout,
+    dtype,
     conditioners.SeedStream(seed),
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)

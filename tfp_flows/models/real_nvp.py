@@ -79,7 +79,11 @@ def real_nvp(
   event_shape = shapes.as_event_shape(event_shape, 'real_nvp')
   dtype = tf.as_dtype(dtype)
   make = building.Couplings(
-    coupling, scale, condition_size, dropout, dtype,
+    coupling,
+    scale,
+    condition_size,
+    dropout,
+    dtype,
     conditioners.SeedStream(seed),
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
@@ -92,9 +96,7 @@ def real_nvp(
       ]
   else:
     steps = 3 if num_steps is None else num_steps
-    layers.append(
-      _multiscale(event_shape, num_levels, steps, make, width, num_blocks)
-    )
+    layers.append(_multiscale(event_shape, num_levels, steps, make, width, num_blocks))
   return building.normalizing_flow(layers, event_shape, base, dtype, name)
 
 

@@ -218,9 +218,7 @@ class FlowModel(keras.Model):
         batches, validation_data=validation_data, shuffle=False, **kwargs
       )
 
-  def evaluate(
-    self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs
-  ):
+  def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
     """Like `keras.Model.evaluate`; `y` is the condition."""
     self._test_noise.state.assign(self._test_noise_start)
     if not kwargs.get('_use_cached_eval_dataset'):
@@ -279,9 +277,7 @@ class FlowModel(keras.Model):
       )
     else:
       x = tf.convert_to_tensor(x, self._distribution.dtype)
-    flow_bijector.adapt(
-      self._transformed().bijector, x, condition, inverted=True
-    )
+    flow_bijector.adapt(self._transformed().bijector, x, condition, inverted=True)
 
   # Inference.
 
@@ -327,9 +323,7 @@ class FlowModel(keras.Model):
 
   def encode(self, x, condition=None, seed=None) -> tf.Tensor:
     """The latents of examples, dequantized with `seed` if they are integers."""
-    return self._run('encode')(
-      self._as_tensor(x), condition, self._seed_of(seed)
-    )
+    return self._run('encode')(self._as_tensor(x), condition, self._seed_of(seed))
 
   def decode(self, z, condition=None) -> tf.Tensor:
     """The examples of latents; integers if the model dequantizes."""
@@ -399,9 +393,7 @@ def _given(condition):
 
 
 def _default_dequantization(distribution):
-  layers = [
-    m for m in distribution.submodules if isinstance(m, preprocess.Preprocess)
-  ]
+  layers = [m for m in distribution.submodules if isinstance(m, preprocess.Preprocess)]
   if not layers:
     return None
   return dequantization_lib.UniformDequantization(layers[0].num_bins)
@@ -411,9 +403,7 @@ def _weighted_mean(values, weights):
   if weights is None:
     return tf.reduce_mean(values)
   weights = tf.cast(weights, values.dtype)
-  return tf.math.divide_no_nan(
-    tf.reduce_sum(weights * values), tf.reduce_sum(weights)
-  )
+  return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
 
 
 def _as_tuples(dataset):
@@ -430,9 +420,7 @@ def _first_examples(dataset, count):
     if total >= count:
       break
   if not batches:
-    raise ValueError(
-      'Expected at least one example; received an empty data set.'
-    )
+    raise ValueError('Expected at least one example; received an empty data set.')
   parts = [None if p[0] is None else np.concatenate(p) for p in zip(*batches)]
   return parts[0], parts[1] if len(parts) > 1 else None
 

@@ -30,9 +30,7 @@ def check_examples(
       f'{list(x.shape)}. Reshape the data or build the model for its shape.'
     )
   if not len(x):
-    raise ValueError(
-      'Expected at least one example; received an empty data set.'
-    )
+    raise ValueError('Expected at least one example; received an empty data set.')
   if not np.issubdtype(x.dtype, np.number):
     raise ValueError(f'Expected numbers; received dtype {x.dtype}.')
   if not np.isfinite(x).all():

@@ -14,9 +14,7 @@ class NegativeLogLikelihood(keras.metrics.Mean):
   def __init__(self, name: str = 'loss', dtype=None):
     super().__init__(name=name, dtype=dtype)
 
-  def update_state(
-    self, log_prob: tf.Tensor, sample_weight: tf.Tensor | None = None
-  ):
+  def update_state(self, log_prob: tf.Tensor, sample_weight: tf.Tensor | None = None):
     super().update_state(-log_prob, sample_weight=sample_weight)
 
 
@@ -32,9 +30,7 @@ class BitsPerDim(keras.metrics.Mean):
     super().__init__(name=name, dtype=dtype)
     self._num_dims = num_dims
 
-  def update_state(
-    self, log_prob: tf.Tensor, sample_weight: tf.Tensor | None = None
-  ):
+  def update_state(self, log_prob: tf.Tensor, sample_weight: tf.Tensor | None = None):
     super().update_state(
       bits.bits_per_dim(log_prob, self._num_dims), sample_weight=sample_weight
     )

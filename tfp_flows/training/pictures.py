@@ -79,9 +79,7 @@ def save_density(
   low, high = points.min(0), points.max(0)
   low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
   axes = [np.linspace(a, b, resolution) for a, b in zip(low, high)]
-  grid = np.stack(np.meshgrid(*axes), axis=-1).astype(
-    distribution.dtype.as_numpy_dtype
-  )
+  grid = np.stack(np.meshgrid(*axes), axis=-1).astype(distribution.dtype.as_numpy_dtype)
   density = distribution.prob(grid, **kwargs).numpy()
   figure = matplotlib.figure.Figure(figsize=(8, 4), layout='constrained')
   left, right = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -101,7 +99,8 @@ def save_histograms(
 
   Args:
     path: of the PNG.
-    samples, data: `[N, D]`.
+    samples: `[N, D]`, of the model.
+    data: `[M, D]`.
     most: how many columns are shown, the first ones.
   """
   shown = min(most, data.shape[1])

@@ -1,0 +1,288 @@
+"""Every public bijector, once per way of using it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+from tests import test_util
+
+CONDITION_SIZE = 3
+
+
+class Spec(NamedTuple):
+  """How to build and feed one bijector.
+
+  Attributes:
+    name: of the test.
+    build: dtype -> bijector, seeded; the harness perturbs its weights.
+    event_shape: of the data side.
+    conditional: whether it depends on a condition `[..., CONDITION_SIZE]`.
+    pixels: None, or the number of values of a pixel: the support is [0, pixels).
+    has_weights: whether there is anything to train.
+  """
+
+  name: str
+  build: Callable[[str], tfp.bijectors.Bijector]
+  event_shape: tuple[int, ...]
+  conditional: bool = False
+  pixels: int | None = None
+  has_weights: bool = True
+
+  def make(self, dtype: str = 'float64', scale: float = 0.1):
+    bijector = self.build(dtype)
+    test_util.perturb(bijector, scale)
+    return bijector
+
+  def data(self, batch=(3,), dtype: str = 'float64', seed: int = 1):
+    x = test_util.normal((*batch, *self.event_shape), dtype, seed)
+    return x if self.pixels is None else self.pixels * tf.sigmoid(x)
+
+  def condition(self, batch=(3,), dtype: str = 'float64', seed: int = 2):
+    """Keyword arguments of a call."""
+    if not self.conditional:
+      return {}
+    return {'condition': test_util.normal((*batch, CONDITION_SIZE), dtype, seed)}
+
+
+def mlp(mask, per_dim, dtype, conditional=False):
+  return tff.MLP(
+    mask.kept_shape,
+    per_dim * mask.changed_shape[-1],
+    hidden=(8,),
+    activation='tanh',
+    condition_size=CONDITION_SIZE if conditional else None,
+    seed=0,
+    dtype=dtype,
+  )
+
+
+def conv(mask, per_dim, dtype, conditional=False, **options):
+  return tff.ConvNet(
+    mask.kept_shape,
+    per_dim * mask.changed_shape[-1],
+    width=6,
+    activation='tanh',
+    condition_size=CONDITION_SIZE if conditional else None,
+    seed=0,
+    dtype=dtype,
+    **options,
+  )
+
+
+def res(mask, per_dim, dtype, conditional=False):
+  return tff.ResNet(
+    mask.kept_shape,
+    per_dim * mask.changed_shape[-1],
+    width=6,
+    blocks=1,
+    condition_size=CONDITION_SIZE if conditional else None,
+    seed=0,
+    dtype=dtype,
+  )
+
+
+def affine(mask, network, scale='sigmoid', **options):
+  def build(dtype):
+    return tff.AffineCoupling(
+      mask, network(mask, 2, dtype, **options), scale=scale, dtype=dtype
+    )
+
+  return build
+
+
+def additive(mask, network, **options):
+  def build(dtype):
+    return tff.AdditiveCoupling(mask, network(mask, 1, dtype, **options), dtype=dtype)
+
+  return build
+
+
+def spline(mask, network):
+  def build(dtype):
+    rq = tff.RationalQuadratic(num_bins=4, bound=3.0)
+    return tff.Coupling(mask, network(mask, rq.params_per_dim, dtype), rq, dtype=dtype)
+
+  return build
+
+
+def linear(outputs):
+  def build(dtype):
+    return tff.MLP(CONDITION_SIZE, outputs, hidden=(), seed=0, dtype=dtype)
+
+  return build
+
+
+def sequential(dtype):
+  mask = tff.ChannelMask([2, 2, 4])
+  return tff.Sequential(
+    [
+      tff.Squeeze(),
+      tff.ActNorm([2, 2, 4], dtype=dtype),
+      tff.AffineCoupling(mask, conv(mask, 2, dtype, conditional=True), dtype=dtype),
+      tfp.bijectors.Reshape([16], [2, 2, 4]),
+      tff.Invertible1x1ConvLU([16], seed=0, dtype=dtype),
+    ]
+  )
+
+
+def multiscale(dtype):
+  def level(shape):
+    mask = tff.ChannelMask(shape)
+    return tff.Sequential(
+      [
+        tff.Squeeze(),
+        tff.ActNorm(shape, dtype=dtype),
+        tff.AffineCoupling(mask, conv(mask, 2, dtype), dtype=dtype),
+      ]
+    )
+
+  levels = [level([2, 4, 4]), level([1, 2, 8])]
+  return tff.Multiscale(levels, [4, 8, 1])
+
+
+def flow(builder, event_shape, **options):
+  def build(dtype):
+    distribution = builder(event_shape, seed=0, dtype=dtype, **options)
+    return distribution.bijector.bijector
+
+  return build
+
+
+VECTOR, IMAGE = [5], [4, 4, 2]
+SPECS = [
+  Spec('act_norm_vector', lambda t: tff.ActNorm(VECTOR, dtype=t), (5,)),
+  Spec('act_norm_image', lambda t: tff.ActNorm(IMAGE, dtype=t), (4, 4, 2)),
+  Spec(
+    'act_norm_conditional',
+    lambda t: tff.ActNorm(IMAGE, linear(4)(t), dtype=t),
+    (4, 4, 2),
+    conditional=True,
+  ),
+  Spec('conv_vector', lambda t: tff.Invertible1x1ConvLU(VECTOR, seed=1, dtype=t), (5,)),
+  Spec(
+    'conv_image',
+    lambda t: tff.Invertible1x1ConvLU([4, 2, 4], seed=1, dtype=t),
+    (4, 2, 4),
+  ),
+  Spec(
+    'conv_conditional',
+    lambda t: tff.Invertible1x1ConvLU(IMAGE, linear(4)(t), seed=1, dtype=t),
+    (4, 4, 2),
+    conditional=True,
+  ),
+  Spec(
+    'conv_conditional_vector',
+    lambda t: tff.Invertible1x1ConvLU(VECTOR, linear(25)(t), seed=1, dtype=t),
+    (5,),
+    conditional=True,
+  ),
+  Spec('affine_sigmoid', affine(tff.ChannelMask(VECTOR), mlp), (5,)),
+  Spec('affine_tanh', affine(tff.ChannelMask(VECTOR, True), mlp, 'tanh'), (5,)),
+  Spec('affine_clamp', affine(tff.ChannelMask(IMAGE), conv, 'clamp'), (4, 4, 2)),
+  Spec(
+    'affine_act_norm_net',
+    affine(tff.ChannelMask(IMAGE), conv, act_norm=True),
+    (4, 4, 2),
+  ),
+  Spec('affine_res_net', affine(tff.ChannelMask(IMAGE), res, 'tanh'), (4, 4, 2)),
+  Spec('affine_checkerboard', affine(tff.CheckerboardMask(IMAGE), conv), (4, 4, 2)),
+  Spec(
+    'affine_checkerboard_odd',
+    affine(tff.CheckerboardMask([4, 6, 1], True), conv),
+    (4, 6, 1),
+  ),
+  Spec(
+    'affine_index',
+    affine(tff.IndexMask([True, False, False, True, False]), mlp),
+    (5,),
+  ),
+  Spec(
+    'affine_conditional',
+    affine(tff.ChannelMask(IMAGE), conv, conditional=True),
+    (4, 4, 2),
+    conditional=True,
+  ),
+  Spec(
+    'affine_res_conditional',
+    affine(tff.CheckerboardMask(IMAGE), res, conditional=True),
+    (4, 4, 2),
+    conditional=True,
+  ),
+  Spec(
+    'affine_mlp_conditional',
+    affine(tff.ChannelMask(VECTOR), mlp, conditional=True),
+    (5,),
+    conditional=True,
+  ),
+  Spec('additive_vector', additive(tff.ChannelMask(VECTOR), mlp), (5,)),
+  Spec('additive_image', additive(tff.CheckerboardMask(IMAGE), conv), (4, 4, 2)),
+  Spec(
+    'additive_conditional',
+    additive(tff.ChannelMask(VECTOR), mlp, conditional=True),
+    (5,),
+    conditional=True,
+  ),
+  Spec('spline_vector', spline(tff.ChannelMask(VECTOR), mlp), (5,)),
+  Spec('spline_image', spline(tff.ChannelMask(IMAGE), conv), (4, 4, 2)),
+  Spec('squeeze_glow', lambda t: tff.Squeeze(), (4, 6, 3), has_weights=False),
+  Spec(
+    'squeeze_real_nvp',
+    lambda t: tff.Squeeze(order='real_nvp'),
+    (4, 6, 3),
+    has_weights=False,
+  ),
+  Spec(
+    'squeeze_3',
+    lambda t: tff.Squeeze(3, order='real_nvp'),
+    (3, 6, 1),
+    has_weights=False,
+  ),
+  Spec('sequential', sequential, (4, 4, 1), conditional=True),
+  Spec('multiscale', multiscale, (4, 8, 1)),
+  Spec(
+    'preprocess_logit',
+    lambda t: tff.Preprocess(16, 0.05, dtype=t),
+    (3,),
+    pixels=16,
+    has_weights=False,
+  ),
+  Spec(
+    'preprocess_centre',
+    lambda t: tff.Preprocess(16, dtype=t),
+    (3,),
+    pixels=16,
+    has_weights=False,
+  ),
+  Spec('glow_vector', flow(tff.glow, [5], num_steps=2, width=6, num_levels=2), (5,)),
+  Spec(
+    'glow_image',
+    flow(
+      tff.glow,
+      [4, 4, 1],
+      num_steps=1,
+      width=6,
+      num_bins=16,
+      alpha=0.05,
+      condition_size=CONDITION_SIZE,
+    ),
+    (4, 4, 1),
+    conditional=True,
+    pixels=16,
+  ),
+  Spec('real_nvp_vector', flow(tff.real_nvp, [4], num_steps=3, width=6), (4,)),
+  Spec(
+    'real_nvp_image',
+    flow(tff.real_nvp, [4, 4, 1], num_steps=1, width=4, num_blocks=1, num_bins=16),
+    (4, 4, 1),
+    pixels=16,
+  ),
+  Spec(
+    'nice',
+    flow(tff.nice, [4, 4, 1], num_steps=2, width=6, num_bins=16, alpha=0.05),
+    (4, 4, 1),
+    pixels=16,
+  ),
+]
