@@ -1,6 +1,5 @@
 """The base class: one method per direction."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -109,20 +108,25 @@ class FlowBijector(tfb.Bijector):
     return layer
 
   def _with_log_det(self, x, direction, condition):
-    x = tf.convert_to_tensor(x, self.dtype)
+    x = tf.nest.map_structure(lambda t: tf.convert_to_tensor(t, self.dtype), x)
     event_ndims = getattr(self, f'{direction}_min_event_ndims')
     self._check_event_shape(x, event_ndims, direction)
     fn = getattr(self, f'_{direction}_and_log_det')
     y, log_det = fn(x, condition)
-    return y, tf.broadcast_to(log_det, shapes.batch_shape(x, event_ndims))
+    first, ndims = tf.nest.flatten(x)[0], tf.nest.flatten(event_ndims)[0]
+    return y, tf.broadcast_to(log_det, shapes.batch_shape(first, ndims))
 
   def _check_event_shape(self, x, event_ndims, direction):
-    if x.shape.rank is None or x.shape.rank < event_ndims:
-      raise ValueError(
-        f'{self.name}.{direction} expects at least {event_ndims} event '
-        f'dimensions; received shape {x.shape}.'
-      )
-    shape = x.shape[x.shape.rank - event_ndims :]
+    def event_shape(x, ndims):
+      if x.shape.rank is None or x.shape.rank < ndims:
+        raise ValueError(
+          f'{self.name}.{direction} expects at least {ndims} event dimensions; '
+          f'received shape {x.shape}.'
+        )
+      return x.shape[x.shape.rank - ndims :]
+
+    tf.nest.assert_same_structure(x, event_ndims)
+    shape = tf.nest.map_structure(event_shape, x, event_ndims)
     getattr(self, f'_{direction}_event_shape')(shape)
 
   def _augmented_forward(self, x, condition=None):
@@ -158,10 +162,19 @@ class FlowBijector(tfb.Bijector):
     return self._shape_tensor(self._inverse_event_shape, shape)
 
   def _shape_tensor(self, fn, shape):
-    static = tf.get_static_value(shape)
-    if static is None:
+    static = tf.nest.map_structure(tf.get_static_value, shape)
+    if any(s is None for s in tf.nest.flatten(static)):
       raise ValueError(f'{self.name} expects a static event shape.')
-    return tf.constant(fn(tf.TensorShape(static)).as_list(), tf.int32)
+    result = fn(tf.nest.map_structure(tf.TensorShape, static))
+    return tf.nest.map_structure(lambda s: tf.constant(s.as_list(), tf.int32), result)
+
+  def _forward_dtype(self, dtype, **_):
+    (first, *_) = tf.nest.flatten(dtype)
+    return tf.nest.map_structure(lambda _: first, self.inverse_min_event_ndims)
+
+  def _inverse_dtype(self, dtype, **_):
+    (first, *_) = tf.nest.flatten(dtype)
+    return tf.nest.map_structure(lambda _: first, self.forward_min_event_ndims)
 
   @classmethod
   def _parameter_properties(cls, dtype, num_classes=None):
@@ -200,8 +213,8 @@ def inverse_and_log_det(
 
 
 def _sum_extra(log_det, event_ndims, min_event_ndims):
-  axes: Sequence[int] = range(min_event_ndims - event_ndims, 0)
-  return tf.reduce_sum(log_det, axis=list(axes)) if len(axes) else log_det
+  extra = tf.nest.flatten(event_ndims)[0] - tf.nest.flatten(min_event_ndims)[0]
+  return tf.reduce_sum(log_det, axis=list(range(-extra, 0))) if extra else log_det
 
 
 def adapt(
@@ -224,9 +237,9 @@ def adapt(
   Returns:
     The transformed batch.
   """
-  if isinstance(bijector, tfb.Invert):
+  if isinstance(bijector, tfp_private.Invert):
     return adapt(bijector.bijector, x, condition, not inverted)
-  if isinstance(bijector, tfb.Chain):
+  if isinstance(bijector, tfp_private.Chain):
     order = bijector.bijectors if inverted else reversed(bijector.bijectors)
     for part in order:
       x = adapt(part, x, condition, inverted)

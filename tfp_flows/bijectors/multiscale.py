@@ -1,5 +1,6 @@
 """Multi-scale architecture: part of the event leaves after each level."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,9 +21,10 @@ class Multiscale(flow_bijector.FlowBijector):
 
   `x` goes through the first level; half of the channels of the result leave to
   the latent vector, the other half goes through the next level, and so on
-  [(Dinh et al., 2017)][1]. `y` is the flat vector `[D]` of what left, level by
-  level, each in row-major order; `latent_shapes` and `split_levels` give the
-  levels back.
+  [(Dinh et al., 2017)][1]. With `flat`, `y` is the vector `[D]` of what left,
+  level by level, each in row-major order; otherwise it is a list with one tensor
+  per level, of `latent_shapes`. `split_levels` and `join_levels` go from the one
+  to the other.
 
     log-det: the sum of the log-dets of the levels   (nats)
 
@@ -42,7 +44,8 @@ class Multiscale(flow_bijector.FlowBijector):
     self,
     levels: Sequence[tfb.Bijector],
     event_shape: Sequence[int],
-    mask_fn=masks.ChannelMask,
+    flat: bool = True,
+    mask_fn: Callable[..., masks.Mask] = masks.ChannelMask,
     name: str = 'multiscale',
   ):
     """Creates the layer.
@@ -50,6 +53,7 @@ class Multiscale(flow_bijector.FlowBijector):
     Args:
       levels: a bijector on `[H, W, C]` per level; the first sees the data.
       event_shape: `[H, W, C]` or `[D]`, of the data.
+      flat: whether the latents are one vector, or a list.
       mask_fn: callable `event_shape -> Mask`.
       name: name of the layer.
 
@@ -72,10 +76,11 @@ class Multiscale(flow_bijector.FlowBijector):
     shape = self._levels[-1].forward_event_shape(shape)
     self._level_shapes.append(tuple(shape.as_list()))
     self._sizes = [int(np.prod(s)) for s in self._level_shapes]
+    self._flat = flat
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=self._event.rank,
-        inverse_min_event_ndims=1,
+        inverse_min_event_ndims=1 if flat else [len(s) for s in self._level_shapes],
         dtype=next(filter(None, (b.dtype for b in self._levels)), None),
         parameters=parameters,
         name=scope,
@@ -107,13 +112,19 @@ class Multiscale(flow_bijector.FlowBijector):
       raise ValueError(
         f'{self.name} expects events of shape {self._event}; received {shape}.'
       )
+    if not self._flat:
+      return [tf.TensorShape(s) for s in self._level_shapes]
     return tf.TensorShape([sum(self._sizes)])
 
   def _inverse_event_shape(self, shape):
-    if not shape.is_compatible_with([sum(self._sizes)]):
+    shapes_here = [[sum(self._sizes)]] if self._flat else self._level_shapes
+    given = [shape] if self._flat else shape
+    if len(given) != len(shapes_here) or not all(
+      s.is_compatible_with(h) for s, h in zip(given, shapes_here)
+    ):
       raise ValueError(
-        f'The inverse of {self.name} expects latent vectors of '
-        f'{sum(self._sizes)} numbers; received shape {shape}.'
+        f'The inverse of {self.name} expects latents of shape '
+        f'{", ".join(map(str, shapes_here))}; received {shape}.'
       )
     return self._event
 
@@ -127,11 +138,11 @@ class Multiscale(flow_bijector.FlowBijector):
       if i < len(self._masks):
         x, leaving = self._masks[i].split(x)
         parts.append(leaving)
-    return self.join_levels([*parts, x]), total
+    return self._latents([*parts, x]), total
 
   def _inverse_and_log_det(self, y, condition=None):
-    *parts, x = self.split_levels(y)
-    total = tf.zeros([], y.dtype)
+    *parts, x = self.split_levels(y) if self._flat else y
+    total = tf.zeros([], x.dtype)
     for i, level in reversed(list(enumerate(self._levels))):
       if i < len(self._masks):
         x = self._masks[i].merge(x, parts[i])
@@ -148,4 +159,7 @@ class Multiscale(flow_bijector.FlowBijector):
       if i < len(self._masks):
         x, leaving = self._masks[i].split(x)
         parts.append(leaving)
-    return self.join_levels([*parts, x])
+    return self._latents([*parts, x])
+
+  def _latents(self, parts):
+    return self.join_levels(parts) if self._flat else parts

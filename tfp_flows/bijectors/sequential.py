@@ -56,12 +56,12 @@ class Sequential(flow_bijector.FlowBijector):
   def _forward_event_shape(self, shape):
     for bijector in self._bijectors:
       shape = bijector.forward_event_shape(shape)
-    return tf.TensorShape(shape)
+    return shape
 
   def _inverse_event_shape(self, shape):
     for bijector in reversed(self._bijectors):
       shape = bijector.inverse_event_shape(shape)
-    return tf.TensorShape(shape)
+    return shape
 
   def _forward_and_log_det(self, x, condition=None):
     total = tf.zeros([], x.dtype)
@@ -71,7 +71,7 @@ class Sequential(flow_bijector.FlowBijector):
     return x, total
 
   def _inverse_and_log_det(self, y, condition=None):
-    total = tf.zeros([], y.dtype)
+    total = tf.zeros([], tf.nest.flatten(y)[0].dtype)
     ranks = [*self._ranks[1:], self.inverse_min_event_ndims]
     for bijector, rank in zip(reversed(self._bijectors), reversed(ranks)):
       y, log_det = flow_bijector.inverse_and_log_det(bijector, y, rank, condition)
@@ -86,9 +86,12 @@ class Sequential(flow_bijector.FlowBijector):
 
 def _event_ranks(bijectors):
   """Event rank of the input of each bijector, and of the last one's output."""
-  gains = [b.inverse_min_event_ndims - b.forward_min_event_ndims for b in bijectors]
+  *inner, last = bijectors
+  gains = [b.inverse_min_event_ndims - b.forward_min_event_ndims for b in inner]
   offsets = list(itertools.accumulate(gains, initial=0))
-  rank = max(
-    b.forward_min_event_ndims - offset for b, offset in zip(bijectors, offsets)
-  )
-  return [rank + offset for offset in offsets]
+  needs = [b.forward_min_event_ndims - o for b, o in zip(bijectors, offsets)]
+  ranks = [max(needs) + offset for offset in offsets]
+  # The output of the last alone may be a structure, as that of `Multiscale`.
+  extra = ranks[-1] - last.forward_min_event_ndims
+  output = tf.nest.map_structure(lambda n: n + extra, last.inverse_min_event_ndims)
+  return [*ranks, output]

@@ -1,5 +1,6 @@
 """How a command starts and how it fails."""
 
+import contextlib
 import importlib.resources
 import os
 import sys
@@ -58,7 +59,6 @@ def run(main: Callable[[], None]) -> None:
 
   The exit code is 1 then, and 0 otherwise. `--verbosity=1` shows the traceback.
   """
-  # Before TensorFlow is imported, which logs to the terminal as it loads.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   app.run(lambda _: _guarded(main), flags_parser=_parse)
 
@@ -77,8 +77,11 @@ def _parse(argv):
 
 
 def _guarded(main):
-  import keras  # Slow: only once the flags are known to be good.
-  import tensorflow as tf
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)
+  with _silenced():
+    import keras  # Slow: only once the flags are known to be good.
+    import tensorflow as tf
 
   keras.utils.set_random_seed(flags.FLAGS.seed)
   tf.get_logger().setLevel('ERROR')
@@ -88,6 +91,23 @@ def _guarded(main):
     if logging.get_verbosity() > logging.INFO:
       raise
     _exit(error)
+
+
+@contextlib.contextmanager
+def _silenced():
+  """Drops what TensorFlow writes to the terminal while it loads.
+
+  It does so from C++, whatever `TF_CPP_MIN_LOG_LEVEL` says.
+  """
+  sys.stderr.flush()
+  terminal = os.dup(2)
+  with open(os.devnull, 'w') as nowhere:
+    os.dup2(nowhere.fileno(), 2)
+  try:
+    yield
+  finally:
+    os.dup2(terminal, 2)
+    os.close(terminal)
 
 
 def _exit(error):

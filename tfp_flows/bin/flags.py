@@ -63,6 +63,11 @@ flags.DEFINE_float('temperature', 1.0, 'Scales the latents of samples.', 0.0)
 
 SHARED = tuple(f.name for f in flags.FLAGS.flags_by_module_dict()[__name__])
 
+# Of some commands, and of no run.
+flags.DEFINE_string(
+  'output', None, 'Path without ending of the .png and the .npy; in the workdir.'
+)
+
 
 def shared_as_string() -> str:
   """The values of all shared flags, as the lines of a flagfile."""

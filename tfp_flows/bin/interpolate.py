@@ -11,9 +11,6 @@ from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
 flags.DEFINE_integer('first', 0, 'Index of the first example in the test set.', 0)
 flags.DEFINE_integer('second', 1, 'Index of the second example.', 0)
 flags.DEFINE_integer('frames', 10, 'Examples per walk, the ends included.', 2)
-flags.DEFINE_string(
-  'output', None, 'Path without ending of the .png and the .npy; in the workdir.'
-)
 
 
 def main() -> None:

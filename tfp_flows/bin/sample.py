@@ -5,10 +5,6 @@ from absl import flags
 from tfp_flows.bin import cli
 from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
 
-flags.DEFINE_string(
-  'output', None, 'Path without ending of the .png and the .npy; in the workdir.'
-)
-
 
 def main() -> None:
   """The command, after its flags are parsed."""

@@ -74,7 +74,7 @@ def tfds_images(
       f'Expected images of one size; those of {name!r} are {list(shape)}. Pass '
       f'--image_size.'
     )
-  label = features.get('label')
+  label = features['label'] if 'label' in features else None
   num_classes = getattr(label, 'num_classes', None)
 
   def example(features):

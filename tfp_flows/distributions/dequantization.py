@@ -6,6 +6,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal import seeds
+
 __all__ = ['UniformDequantization']
 
 tfd = tfp.distributions
@@ -63,10 +65,11 @@ class UniformDequantization:
       Floating-point tensor in `[x, x + 1)`.
     """
     x = tf.cast(x, dtype)
-    seed = tfp.random.sanitize_seed(seed)
-    noisy = x + tf.random.stateless_uniform(tf.shape(x), seed, dtype=x.dtype)
+    seed = seeds.stateless_seed(seed)
+    # By name: the default algorithm is another one under XLA than in eager mode.
+    noise = tf.random.stateless_uniform(tf.shape(x), seed, dtype=x.dtype, alg='philox')
     # 255 + (1 - 2^-24) rounds to 256, which belongs to the next cell.
-    return tf.minimum(noisy, tf.math.nextafter(x + 1.0, x))
+    return tf.minimum(x + noise, tf.math.nextafter(x + 1.0, x))
 
   def quantize(self, v: tf.Tensor) -> tf.Tensor:
     """The integer of each `v`, clipped to `0, ..., num_bins - 1`."""

@@ -109,7 +109,7 @@ def normalizing_flow(
   latent = flow.forward_event_shape(event_shape)
   zero, one = np.array([0, 1], dtype.as_numpy_dtype)
   return tfd.TransformedDistribution(
-    tfd.Sample(BASES[base](zero, one), latent),
+    _base_of(BASES[base](zero, one), latent),
     # TFP's bijectors map the base to the data; our layers read data to latent.
     tfb.Invert(flow),
     kwargs_split_fn=lambda kwargs: ({}, kwargs),
@@ -125,3 +125,9 @@ def alternating_mask(size: int, step: int) -> bijectors.IndexMask:
       f'change; received {size}.'
     )
   return bijectors.IndexMask(np.arange(size) % 2 == step % 2)
+
+
+def _base_of(scalar, shape):
+  if isinstance(shape, tf.TensorShape):
+    return tfd.Sample(scalar, shape)
+  return tfd.JointDistributionSequential([tfd.Sample(scalar, s) for s in shape])

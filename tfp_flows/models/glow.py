@@ -29,6 +29,7 @@ def glow(
   num_bins: int | None = None,
   alpha: float | None = None,
   base: str = 'normal',
+  flat_latents: bool = True,
   condition_size: int | None = None,
   seed: int | None = None,
   dtype: Any = tf.float32,
@@ -58,6 +59,8 @@ def glow(
       continuous data, for `[D]`.
     alpha: of the logit, see `Preprocess`; None centres as in the paper.
     base: `'normal'` or `'logistic'`.
+    flat_latents: whether the latents are one vector, or a list of one tensor per
+      level, see `Multiscale`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     seed: int, of all initial weights.
     dtype: `tf.float32` or `tf.float64`.
@@ -115,7 +118,7 @@ def glow(
     levels.append(bijectors.Sequential(layers))
     if not is_last:
       shape = bijectors.ChannelMask(shape).kept_shape
-  flow = bijectors.Multiscale(levels, event_shape)
+  flow = bijectors.Multiscale(levels, event_shape, flat_latents)
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   return building.normalizing_flow([*layers, flow], event_shape, base, dtype, name)
 

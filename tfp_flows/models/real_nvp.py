@@ -28,6 +28,7 @@ def real_nvp(
   num_bins: int | None = None,
   alpha: float | None = 0.05,
   base: str = 'normal',
+  flat_latents: bool = True,
   condition_size: int | None = None,
   seed: int | None = None,
   dtype: Any = tf.float32,
@@ -59,6 +60,8 @@ def real_nvp(
       continuous data, for `[D]`.
     alpha: of the logit, see `Preprocess`.
     base: `'normal'` or `'logistic'`.
+    flat_latents: whether the latents are one vector, or a list of one tensor per
+      level, see `Multiscale`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     seed: int, of all initial weights.
     dtype: `tf.float32` or `tf.float64`.
@@ -96,32 +99,27 @@ def real_nvp(
       ]
   else:
     steps = 3 if num_steps is None else num_steps
-    layers.append(_multiscale(event_shape, num_levels, steps, make, width, num_blocks))
+    networks = dict(network=conditioners.ResNet, width=width, blocks=num_blocks)
+    levels = _levels(event_shape, num_levels, steps, make, networks)
+    layers.append(bijectors.Multiscale(levels, event_shape, flat_latents))
   return building.normalizing_flow(layers, event_shape, base, dtype, name)
 
 
-def _multiscale(event_shape, num_levels, num_steps, make, width, num_blocks):
-  def couplings(mask_class, shape, count):
+def _levels(shape, num_levels, num_steps, make, networks):
+  """One `Sequential` per level."""
+
+  def couplings(mask_class, count):
     for i in range(count):
       yield bijectors.ActNorm(shape, dtype=make.dtype)
-      yield make(
-        mask_class(shape, invert=bool(i % 2)),
-        conditioners.ResNet,
-        width=width,
-        blocks=num_blocks,
-      )
+      yield make(mask_class(shape, invert=bool(i % 2)), **networks)
 
-  levels, shape = [], event_shape
-  squeeze = bijectors.Squeeze(order='real_nvp')
+  levels = []
   for _ in range(num_levels - 1):
-    layers = list(couplings(bijectors.CheckerboardMask, shape, num_steps))
+    squeeze = bijectors.Squeeze(order='real_nvp')
+    layers = [*couplings(bijectors.CheckerboardMask, num_steps), squeeze]
     shape = tuple(squeeze.forward_event_shape(shape))
-    layers += [
-      bijectors.Squeeze(order='real_nvp'),
-      *couplings(bijectors.ChannelMask, shape, num_steps),
-    ]
+    layers += couplings(bijectors.ChannelMask, num_steps)
     levels.append(bijectors.Sequential(layers))
     shape = bijectors.ChannelMask(shape).kept_shape
-  last = couplings(bijectors.CheckerboardMask, shape, num_steps + 1)
-  levels.append(bijectors.Sequential(list(last)))
-  return bijectors.Multiscale(levels, event_shape)
+  last = couplings(bijectors.CheckerboardMask, num_steps + 1)
+  return [*levels, bijectors.Sequential(list(last))]

@@ -11,6 +11,7 @@ from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import preprocess
 from tfp_flows.distributions import dequantization as dequantization_lib
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import seeds
 from tfp_flows.training import inputs
 from tfp_flows.training import metrics
 
@@ -94,7 +95,7 @@ class FlowModel(keras.Model):
     if dequantization is not None:
       num_dims = distribution.event_shape.num_elements()
       self._bits_per_dim = metrics.BitsPerDim(num_dims)
-    self._checker = inputs.Checker(self._check)
+    self._checker = inputs.Checker(distribution.event_shape, self._check)
     self._seed = seed
     self._compiled = {}
     self.built = True
@@ -340,7 +341,7 @@ class FlowModel(keras.Model):
   def _seed_of(self, seed):
     if seed is None:
       return self._next_seed(self._noise)
-    return tfp.random.sanitize_seed(seed)
+    return seeds.stateless_seed(seed)
 
   def _transformed(self):
     if not hasattr(self._distribution, 'bijector'):
@@ -370,8 +371,11 @@ class FlowModel(keras.Model):
     if temperature == 1.0:
       return self._distribution.sample(n, seed=seed, **_given(condition))
     base = self._transformed().distribution
-    z, mean = base.sample(n, seed=seed), base.mean()
-    z = mean + tf.cast(temperature, z.dtype) * (z - mean)
+    z = tf.nest.map_structure(
+      lambda z, mean: mean + tf.cast(temperature, z.dtype) * (z - mean),
+      base.sample(n, seed=seed),
+      base.mean(),
+    )
     return self._distribution.bijector.forward(z, **_given(condition))
 
   def _compute_sample_and_log_prob(self, n, condition, seed):
@@ -420,7 +424,7 @@ def _first_examples(dataset, count):
     if total >= count:
       break
   if not batches:
-    raise ValueError('Expected at least one example; received an empty data set.')
+    raise ValueError(inputs.EMPTY)
   parts = [None if p[0] is None else np.concatenate(p) for p in zip(*batches)]
   return parts[0], parts[1] if len(parts) > 1 else None
 

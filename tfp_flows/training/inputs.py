@@ -1,12 +1,15 @@
 """What comes into a `FlowModel`: checked, and in batches of one shape."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 __all__ = ['Checker', 'array_examples', 'batches', 'check_examples']
+
+EMPTY = 'Expected at least one example; received an empty data set.'
 
 
 def check_examples(
@@ -24,13 +27,9 @@ def check_examples(
       or infinite, or a pixel is not an integer in `[0, num_bins - 1]`.
   """
   x = np.asarray(x)
-  if x.shape[1:] != tuple(event_shape) or x.ndim == 0:
-    raise ValueError(
-      f'Expected examples of shape {[None, *event_shape]}; received '
-      f'{list(x.shape)}. Reshape the data or build the model for its shape.'
-    )
+  check_shape(x.shape, event_shape)
   if not len(x):
-    raise ValueError('Expected at least one example; received an empty data set.')
+    raise ValueError(EMPTY)
   if not np.issubdtype(x.dtype, np.number):
     raise ValueError(f'Expected numbers; received dtype {x.dtype}.')
   if not np.isfinite(x).all():
@@ -47,6 +46,15 @@ def check_examples(
       f'or cast what is continuous.'
     )
   return x
+
+
+def check_shape(shape: Sequence[int | None], event_shape: Sequence[int]) -> None:
+  """Raises `ValueError` unless `shape` is `[N, *event_shape]`."""
+  if not tf.TensorShape(shape).is_compatible_with([None, *event_shape]):
+    raise ValueError(
+      f'Expected examples of shape {[None, *event_shape]}; received '
+      f'{list(shape)}. Reshape the data or build the model for its shape.'
+    )
 
 
 def check_pixels(x: np.ndarray, num_bins: int) -> None:
@@ -73,12 +81,15 @@ class Checker:
   it was.
   """
 
-  def __init__(self, check: Callable[[np.ndarray], Any]):
-    self._check = check
+  def __init__(self, event_shape: Sequence[int], check: Callable[[np.ndarray], Any]):
+    self._event_shape, self._check = event_shape, check
     self.original: ValueError | None = None
 
   def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`dataset`, of tuples of batches, whose first parts are checked."""
+    check_shape(dataset.element_spec[0].shape, self._event_shape)
+    if dataset.cardinality() == 0:
+      raise ValueError(EMPTY)
     return dataset.map(
       lambda *parts: (self._checked(parts[0]), *parts[1:]),
       num_parallel_calls=tf.data.AUTOTUNE,

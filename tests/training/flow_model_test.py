@@ -1,0 +1,413 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+from tests import test_util
+from tfp_flows.data import images
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+@pytest.fixture(scope='module')
+def digits():
+  return images.digits()[0][:96]
+
+
+def small_flow(seed=0, **options):
+  options = dict(num_steps=1, width=4, num_bins=17, alpha=0.05) | options
+  return tff.glow([8, 8, 1], num_levels=1, seed=seed, **options)
+
+
+def small_model(seed=0, **options):
+  return tff.FlowModel(small_flow(**options), seed=seed)
+
+
+def vector_model(**options):
+  return tff.FlowModel(
+    tff.real_nvp([2], num_steps=2, width=8, seed=0, **options), seed=0
+  )
+
+
+def sgd(rate=1e-3):
+  return keras.optimizers.SGD(rate)
+
+
+# Variables.
+
+
+def test_stock_distribution_is_trained():
+  location = tf.Variable([5.0, -5.0])
+  scale = tfp.util.TransformedVariable([2.0, 2.0], tfb.Softplus())
+  model = tff.FlowModel(tfd.MultivariateNormalDiag(location, scale), seed=0)
+  model.compile(keras.optimizers.Adam(0.1))
+  x = np.random.default_rng(0).normal([1, -2], [0.5, 3], [2000, 2]).astype('f4')
+  model.fit(x, batch_size=200, epochs=30, verbose=0)
+  np.testing.assert_allclose(location, x.mean(0), atol=0.15)
+  np.testing.assert_allclose(scale, x.std(0), rtol=0.1)
+
+
+def test_nothing_to_train_raises():
+  with pytest.raises(ValueError, match='trainable variables.*conditioner itself'):
+    tff.FlowModel(tfd.Normal(0.0, 1.0))
+
+
+def test_hidden_network_raises():
+  hidden = tff.MLP([1], 2, hidden=(4,), seed=0)
+  coupling = tff.AffineCoupling(tff.ChannelMask([2]), lambda x: hidden(x))
+  flow = tff.Sequential([tff.ActNorm([2]), coupling])
+  base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
+  model = tff.FlowModel(tfd.TransformedDistribution(base, tfb.Invert(flow)))
+  model.compile(sgd())
+  with pytest.raises(ValueError, match='to be a weight of the model'):
+    model.fit(np.ones([4, 2], 'f4'), verbose=0)
+
+
+# Training.
+
+
+def test_fit_lowers_the_loss_and_reports_bits(digits):
+  model = small_model()
+  model.compile(keras.optimizers.Adam(1e-2))
+  model.adapt(digits)
+  history = model.fit(digits, batch_size=32, epochs=4, verbose=0).history
+  assert history['loss'][-1] < history['loss'][0] - 1
+  expected = np.array(history['loss']) / (64 * np.log(2))
+  np.testing.assert_allclose(history['bits_per_dim'], expected, rtol=1e-5)
+
+
+def test_xla_equals_eager_on_three_steps(digits):
+  weights, losses = [], []
+  for run_eagerly in (False, True):
+    model = small_model()
+    model.compile(keras.optimizers.Adam(1e-3), run_eagerly=run_eagerly)
+    assert model.jit_compile != run_eagerly
+    model.adapt(digits)
+    history = model.fit(digits, batch_size=32, shuffle=False, verbose=0)
+    losses.append(history.history['loss'][0])
+    weights.append([v.numpy() for v in model.trainable_variables])
+    assert model.optimizer.iterations == 3
+  np.testing.assert_allclose(*losses, rtol=1e-5)
+  start = [v.numpy() for v in small_model().trainable_variables]
+  assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(start, weights[0]))
+  for compiled, eager in zip(*weights):
+    np.testing.assert_allclose(compiled, eager, atol=1e-5)
+
+
+def test_one_compilation_over_epochs_with_a_partial_batch(digits):
+  model = small_model()
+  model.compile(sgd())
+  traces = []
+  train_step, test_step = model.train_step, model.test_step
+  model.train_step = lambda data: traces.append('train') or train_step(data)
+  model.test_step = lambda data: traces.append('test') or test_step(data)
+  model.fit(
+    digits[:50], batch_size=16, epochs=3, verbose=0, validation_data=(digits[50:71],)
+  )
+  assert sorted(traces) == ['test', 'train']
+  assert model.optimizer.iterations == 12
+
+
+def test_same_seed_same_run(digits):
+  def run():
+    keras.utils.set_random_seed(1)
+    model = small_model(seed=3, dropout=0.2)
+    model.compile(sgd())
+    model.fit(digits, batch_size=32, verbose=0)
+    return [v.numpy() for v in model.trainable_variables]
+
+  for first, second in zip(run(), run()):
+    np.testing.assert_array_equal(first, second)
+
+
+def test_sample_weight_is_a_weighted_mean():
+  x = test_util.normal([8, 2], 'float32').numpy()
+  weight = np.array([0, 1, 2, 0, 0, 3, 0.5, 0], 'f4')
+  model = vector_model()
+  test_util.perturb(model.distribution)
+  log_prob = model.log_prob(x).numpy()
+  model.compile(sgd(0.1))
+  expected = -(weight * log_prob).sum() / weight.sum()
+  np.testing.assert_allclose(
+    model.evaluate(x, sample_weight=weight, verbose=0), expected, rtol=1e-5
+  )
+
+  # An example of weight 0 does not move the weights.
+  moved = []
+  for last in (x[-1], x[-1] + 50):
+    model = vector_model()
+    test_util.perturb(model.distribution)
+    model.compile(sgd(0.1))
+    data = np.concatenate([x[:-1], last[np.newaxis]])
+    model.fit(data, sample_weight=weight, batch_size=8, verbose=0, shuffle=False)
+    moved.append(np.concatenate([v.numpy().ravel() for v in model.trainable_variables]))
+  np.testing.assert_array_equal(*moved)
+
+
+def test_evaluate_counts_every_example_once():
+  x = test_util.normal([21, 2], 'float32').numpy()
+  model = vector_model()
+  test_util.perturb(model.distribution)
+  model.compile()
+  loss = model.evaluate(x, batch_size=8, verbose=0)
+  np.testing.assert_allclose(loss, -np.mean(model.log_prob(x)), rtol=1e-5)
+
+
+def test_evaluation_repeats_itself(digits):
+  model = small_model()
+  model.compile()
+  first = model.evaluate(digits, verbose=0)
+  assert first == model.evaluate(digits, verbose=0)
+
+
+def test_callbacks_ema_and_clipping(digits, tmp_path):
+  model = small_model()
+  optimizer = keras.optimizers.Adam(
+    1e-2, global_clipnorm=1.0, use_ema=True, ema_momentum=0.9
+  )
+  model.compile(optimizer)
+  path = str(tmp_path / 'best.weights.h5')
+  history = model.fit(
+    digits,
+    batch_size=32,
+    epochs=3,
+    verbose=0,
+    validation_split=0.25,
+    callbacks=[
+      keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+      keras.callbacks.ModelCheckpoint(
+        path, monitor='val_loss', save_best_only=True, save_weights_only=True
+      ),
+      keras.callbacks.EarlyStopping(patience=5),
+    ],
+  )
+  fresh = small_model()
+  fresh.load_weights(path)
+  fresh.compile()
+  loss = fresh.evaluate(digits[72:], verbose=0)[0]
+  np.testing.assert_allclose(loss, min(history.history['val_loss']), rtol=1e-4)
+
+
+def test_gradient_clipping_bounds_the_step():
+  x = 100 * test_util.normal([8, 2], 'float32').numpy()
+  model = vector_model()
+  model.compile(keras.optimizers.SGD(1.0, global_clipnorm=1e-3))
+  before = np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
+  model.fit(x, batch_size=8, verbose=0)
+  after = np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
+  np.testing.assert_allclose(np.linalg.norm(after - before), 1e-3, rtol=1e-2)
+
+
+def test_loss_is_given():
+  with pytest.raises(ValueError, match='FlowModel has its loss'):
+    vector_model().compile(loss='mse')
+
+
+def test_predict_returns_log_prob():
+  x = test_util.normal([10, 2], 'float32').numpy()
+  model = vector_model()
+  model.compile()
+  np.testing.assert_allclose(
+    model.predict(x, batch_size=10, verbose=0), model.log_prob(x), rtol=1e-5
+  )
+
+
+# Adapt.
+
+
+def test_adapt_normalises_the_latents(digits):
+  model = vector_model()
+  x = (4 * test_util.normal([500, 2], 'float32') + 9).numpy()
+  model.adapt(x)
+  layer = next(m for m in model.distribution.submodules if isinstance(m, tff.ActNorm))
+  y = layer.forward(x)
+  np.testing.assert_allclose(np.mean(y, 0), 0, atol=1e-4)
+  np.testing.assert_allclose(np.var(y, 0), 1, atol=1e-4)
+
+
+def test_adapt_takes_a_dataset_and_is_saved(digits, tmp_path):
+  model = small_model()
+  model.adapt(tf.data.Dataset.from_tensor_slices(digits).batch(10), num_examples=50)
+  norms = [m for m in model.distribution.submodules if isinstance(m, tff.ActNorm)]
+  assert len(norms) == 2
+  assert all(m.adapted for m in norms)
+  model.save_weights(tmp_path / 'w.weights.h5')
+  other = small_model(seed=7)
+  other.load_weights(tmp_path / 'w.weights.h5')
+  assert all(
+    m.adapted for m in other.distribution.submodules if isinstance(m, tff.ActNorm)
+  )
+
+
+def test_adapt_initialises_networks_too(digits):
+  model = small_model(act_norm_in_networks=True)
+  before = [v.numpy() for v in model.trainable_variables]
+  model.adapt(digits)
+  changed = [
+    v.name
+    for v, old in zip(model.trainable_variables, before)
+    if np.abs(v.numpy() - old).max() > 1e-3
+  ]
+  assert changed.count('shift') == changed.count('log_scale') == 2
+
+
+def test_sampling_initialises_nothing(digits):
+  model = small_model()
+  model.sample(2)
+  model.log_prob(digits[:2])
+  norms = [m for m in model.distribution.submodules if isinstance(m, tff.ActNorm)]
+  assert not any(m.adapted for m in norms)
+
+
+# Inference.
+
+
+def test_decode_undoes_encode(digits):
+  model = small_model()
+  model.adapt(digits)
+  z = model.encode(digits, seed=0)
+  assert z.shape == (96, 64)
+  np.testing.assert_array_equal(model.decode(z), digits)
+
+
+def test_samples_are_pixels_and_follow_the_seed(digits):
+  model = small_model()
+  model.adapt(digits)
+  first = model.sample(5, seed=1)
+  assert first.dtype == tf.uint8
+  assert first.shape == (5, 8, 8, 1)
+  assert first.numpy().max() <= 16
+  np.testing.assert_array_equal(first, model.sample(5, seed=1))
+  assert (first.numpy() != model.sample(5, seed=2).numpy()).any()
+  assert (model.sample(5).numpy() != model.sample(5).numpy()).any()
+
+
+def test_temperature_scales_the_latents():
+  model = vector_model()
+  test_util.perturb(model.distribution)
+  cold = model.encode(model.sample(500, temperature=0.5, seed=0))
+  warm = model.encode(model.sample(500, temperature=1.0, seed=0))
+  np.testing.assert_allclose(cold, 0.5 * warm, atol=1e-4)
+  still = model.sample(4, temperature=0.0, seed=0)
+  np.testing.assert_allclose(still, np.repeat(still[:1], 4, 0), atol=1e-5)
+
+
+def test_sample_and_log_prob_agree():
+  model = vector_model()
+  test_util.perturb(model.distribution)
+  x, log_prob = model.sample_and_log_prob(7, seed=0)
+  np.testing.assert_allclose(log_prob, model.log_prob(x), atol=1e-4)
+
+
+def test_log_prob_is_a_bound_that_more_samples_tighten(digits):
+  model = small_model()
+  model.adapt(digits)
+  one = model.log_prob(digits, seed=0)
+  np.testing.assert_array_equal(one, model.log_prob(digits, seed=0))
+  many = model.log_prob(digits, seed=0, num_samples=16)
+  assert np.mean(many) > np.mean(one)
+
+
+def test_condition_reaches_everything(digits):
+  model = small_model(condition_size=3)
+  test_util.perturb(model.distribution, 0.05)
+  condition = np.eye(3, dtype='f4')[np.arange(96) % 3]
+  other = np.roll(condition, 1, axis=0)
+  model.compile(sgd())
+  model.adapt(digits, condition)
+  model.fit(digits, condition, batch_size=32, verbose=0)
+  losses = [model.evaluate(digits, c, verbose=0)[0] for c in (condition, other)]
+  assert abs(losses[0] - losses[1]) > 1e-3
+  z = model.encode(digits, condition, seed=0)
+  np.testing.assert_array_equal(model.decode(z, condition), digits)
+  assert (model.decode(z, other).numpy() != digits).any()
+  samples = [model.sample(96, c, seed=0).numpy() for c in (condition, other)]
+  assert (samples[0] != samples[1]).any()
+  x, log_prob = model.sample_and_log_prob(96, condition, seed=0)
+  found = model.distribution.log_prob(x, condition=condition)
+  np.testing.assert_allclose(log_prob, found, rtol=1e-3)
+
+
+def test_mixed_precision_leaves_the_flow_in_float32(digits):
+  keras.config.set_dtype_policy('mixed_bfloat16')
+  try:
+    mixed = small_model(num_steps=2)
+  finally:
+    keras.config.set_dtype_policy('float32')
+  full = small_model(num_steps=2)
+  for model in (mixed, full):
+    test_util.perturb(model.distribution, 0.05)
+    assert {v.dtype for v in model.trainable_variables} == {'float32'}
+  x = [m.log_prob(digits, seed=0) for m in (mixed, full)]
+  assert x[0].dtype == tf.float32
+  assert 1e-6 < np.abs(x[0] - x[1]).max() < 3
+  mixed.compile(sgd())
+  assert np.isfinite(mixed.fit(digits, verbose=0).history['loss'][0])
+
+
+def test_float64(digits):
+  model = small_model(dtype='float64')
+  test_util.perturb(model.distribution)
+  model.compile(sgd())
+  model.fit(digits, batch_size=32, verbose=0)
+  assert model.log_prob(digits).dtype == tf.float64
+  np.testing.assert_array_equal(model.decode(model.encode(digits)), digits)
+
+
+# Bad input.
+
+PIXELS = np.zeros([4, 8, 8, 1], 'f4')
+
+
+@pytest.mark.parametrize(
+  ('x', 'message'),
+  [
+    (PIXELS + 17, r'in \[0, 16\]; received values in \[17, 17\]'),
+    (PIXELS - 1, r'in \[0, 16\]; received values in \[-1, -1\]'),
+    (PIXELS + 0.5, r'integer pixel values in \[0, 16\]; received fractions'),
+    (PIXELS + np.nan, r'\d+ NaN or infinite'),
+    (PIXELS[:0], 'empty data set'),
+    (PIXELS[..., 0], r'shape \[None, 8, 8, 1\]; received \[.*, 8, 8\]'),
+    (np.full([4, 8, 8, 1], 'a'), 'numbers; received dtype'),
+  ],
+)
+@pytest.mark.parametrize('method', ['fit', 'evaluate', 'adapt', 'dataset'])
+def test_bad_pixels(x, message, method):
+  model = small_model()
+  model.compile(sgd())
+  before = [v.numpy() for v in model.trainable_variables]
+  with pytest.raises(ValueError, match=message):
+    if method == 'adapt':
+      model.adapt(x)
+    elif method == 'dataset':
+      model.fit(tf.data.Dataset.from_tensor_slices(x).batch(4), verbose=0)
+    else:
+      getattr(model, method)(x, verbose=0)
+  for v, old in zip(model.trainable_variables, before):
+    np.testing.assert_array_equal(v.numpy(), old)
+
+
+def test_integers_without_dequantization():
+  model = vector_model()
+  model.compile(sgd())
+  with pytest.raises(ValueError, match='Integers have no density: pass'):
+    model.fit(np.ones([4, 2], int), verbose=0)
+  counts = tff.FlowModel(
+    tff.real_nvp([2], num_steps=2, width=4), tff.UniformDequantization(9), seed=0
+  )
+  counts.compile(sgd())
+  assert 'bits_per_dim' in counts.fit(np.ones([4, 2], int), verbose=0).history
+
+
+def test_other_bad_input():
+  model = vector_model()
+  model.compile(sgd())
+  with pytest.raises(ValueError, match='as many weights as examples, 4; received 3'):
+    model.fit(np.ones([4, 2], 'f4'), sample_weight=np.ones(3), verbose=0)
+  with pytest.raises(ValueError, match='arrays or a tf.data.Dataset; received str'):
+    model.fit('x', verbose=0)
+  scale = tfp.util.TransformedVariable(1.0, tfb.Softplus())
+  with pytest.raises(ValueError, match='TransformedDistribution, which has latents'):
+    tff.FlowModel(tfd.Sample(tfd.Normal(0.0, scale), 2)).encode(np.ones([1, 2], 'f4'))

@@ -1,0 +1,25 @@
+"""Stateless seeds."""
+
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ['stateless_seed']
+
+
+def stateless_seed(seed: Any) -> tf.Tensor:
+  """Returns the int32 seed `[2]` of an int, or the given one.
+
+  TFP takes an int as the seed of a stateful generator, which gives other numbers
+  at each call; here the same int always gives the same numbers.
+
+  Raises:
+    ValueError: if it is neither an int nor two ints.
+  """
+  seed = tf.convert_to_tensor(seed)
+  if not seed.dtype.is_integer or seed.shape not in ([], [2]):
+    raise ValueError(
+      f'Expected an int or a stateless seed of two ints; received {seed}.'
+    )
+  seed = tf.cast(seed, tf.int32)
+  return tf.stack([0, seed]) if seed.shape.rank == 0 else seed
