@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal import seeds
+from tfp_flows.math import random
 
 __all__ = ['UniformDequantization']
 
@@ -66,8 +67,7 @@ class UniformDequantization:
     """
     x = tf.cast(x, dtype)
     seed = seeds.stateless_seed(seed)
-    # By name: the default algorithm is another one under XLA than in eager mode.
-    noise = tf.random.stateless_uniform(tf.shape(x), seed, dtype=x.dtype, alg='philox')
+    noise = random.uniform(tf.shape(x), seed, x.dtype)
     # 255 + (1 - 2^-24) rounds to 256, which belongs to the next cell.
     return tf.minimum(x + noise, tf.math.nextafter(x + 1.0, x))
 
