@@ -13,7 +13,13 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows import conditioners
 
-__all__ = ['Couplings', 'normalizing_flow', 'preprocessing']
+__all__ = [
+  'Couplings',
+  'alternating_mask',
+  'check_positive',
+  'normalizing_flow',
+  'preprocessing',
+]
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -79,6 +85,13 @@ class Couplings:
       **self.network_options() | options,
     )
     return bijectors.Coupling(mask, net, transformer, self.dtype)
+
+
+def check_positive(**sizes: int) -> None:
+  """Raises `ValueError` unless every size is at least 1."""
+  for name, size in sizes.items():
+    if size < 1:
+      raise ValueError(f'Expected {name} >= 1; received {size}.')
 
 
 def preprocessing(

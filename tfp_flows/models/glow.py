@@ -84,6 +84,7 @@ def glow(
   is_image = len(event_shape) == 3
   if num_levels is None:
     num_levels = 2 if is_image else 1
+  building.check_positive(num_levels=num_levels, num_steps=num_steps, width=width)
   make = building.Couplings(
     coupling,
     scale,

@@ -63,6 +63,7 @@ def nice(
   """
   event_shape = shapes.as_event_shape(event_shape, 'nice')
   dtype = tf.as_dtype(dtype)
+  building.check_positive(num_steps=num_steps, width=width)
   make = building.Couplings(
     'additive',
     'clamp',

@@ -81,6 +81,9 @@ def real_nvp(
   """
   event_shape = shapes.as_event_shape(event_shape, 'real_nvp')
   dtype = tf.as_dtype(dtype)
+  if num_steps is None:
+    num_steps = 3 if len(event_shape) == 3 else 8
+  building.check_positive(num_levels=num_levels, num_steps=num_steps, width=width)
   make = building.Couplings(
     coupling,
     scale,
@@ -91,16 +94,15 @@ def real_nvp(
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   if len(event_shape) == 1:
-    for i in range(8 if num_steps is None else num_steps):
+    for i in range(num_steps):
       mask = building.alternating_mask(event_shape[0], i)
       layers += [
         bijectors.ActNorm(event_shape, dtype=dtype),
         make(mask, conditioners.MLP, hidden=[width] * num_blocks),
       ]
   else:
-    steps = 3 if num_steps is None else num_steps
     networks = dict(network=conditioners.ResNet, width=width, blocks=num_blocks)
-    levels = _levels(event_shape, num_levels, steps, make, networks)
+    levels = _levels(event_shape, num_levels, num_steps, make, networks)
     layers.append(bijectors.Multiscale(levels, event_shape, flat_latents))
   return building.normalizing_flow(layers, event_shape, base, dtype, name)
 

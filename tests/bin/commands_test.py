@@ -1,0 +1,323 @@
+"""Every command and every configuration, for an epoch on a few examples."""
+
+import json
+import os
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from absl.testing import flagsaver
+
+from tfp_flows.bin import cli
+from tfp_flows.bin import evaluate
+from tfp_flows.bin import interpolate
+from tfp_flows.bin import sample
+from tfp_flows.bin import train
+
+TINY = ('--arg=num_steps=1', '--arg=width=4', '--epochs=1')
+
+
+def call(command, *words):
+  """Runs a command in this process, as its entry point would."""
+  with flagsaver.flagsaver():
+    cli._parse(['command', *words])
+    cli._guarded(command.main)
+
+
+def fails(capsys, command, *words):
+  """The one line that a failing command prints."""
+  capsys.readouterr()
+  with pytest.raises(SystemExit) as stop:
+    call(command, *words)
+  assert stop.value.code == 1
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 1, lines
+  assert lines[0].startswith('error: Expected ')
+  return lines[0]
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  """MNIST as TFDS stores it, with a few random images."""
+  folder = str(tmp_path_factory.mktemp('tfds'))
+  rng = np.random.default_rng(0)
+
+  def examples(count):
+    shape = [28, 28, 1]
+    return [
+      {'image': rng.integers(0, 256, shape).astype(np.uint8), 'label': i % 10}
+      for i in range(count)
+    ]
+
+  tfds.dataset_builders.store_as_tfds_dataset(
+    'mnist',
+    version='3.0.1',
+    features=tfds.features.FeaturesDict(
+      {
+        'image': tfds.features.Image(shape=(28, 28, 1)),
+        'label': tfds.features.ClassLabel(num_classes=10),
+      }
+    ),
+    split_datasets={'train': examples(40), 'test': examples(12)},
+    data_dir=folder,
+    disable_shuffling=True,
+  )
+  return folder
+
+
+@pytest.fixture(scope='module')
+def run_dir(tmp_path_factory):
+  """A finished run on the digits."""
+  folder = str(tmp_path_factory.mktemp('runs') / 'digits')
+  call(train, '--config=glow_digits', f'--workdir={folder}', '--ema=0.9', *TINY)
+  return folder
+
+
+def result(folder, name='result.json'):
+  with open(os.path.join(folder, name)) as file:
+    return json.load(file)
+
+
+@pytest.mark.parametrize('config', sorted(cli.configs()))
+def test_every_config_runs(config, data_dir, tmp_path, capsys):
+  folder = str(tmp_path / 'run')
+  call(
+    train, f'--config={config}', f'--workdir={folder}', f'--data_dir={data_dir}', *TINY
+  )
+  assert 'standard error' in capsys.readouterr().out
+  assert np.isfinite(result(folder)['nats'])
+  files = set(os.listdir(folder))
+  assert files == {
+    'best.weights.h5',
+    'curves.png',
+    'flags.txt',
+    'metrics.jsonl',
+    'result.json',
+    'samples.png',
+    'tensorboard',
+  }
+
+
+def test_configs_say_how_they_were_measured():
+  for path in cli.configs().values():
+    with open(path) as file:
+      header = [line for line in file if line.startswith('#')]
+    text = ''.join(header)
+    assert 'tfp-flows-train --config=' in text, path
+    assert 'minutes' in text, path
+
+
+def test_evaluate_repeats_the_training_run(run_dir, capsys):
+  call(evaluate, f'--flagfile={run_dir}/flags.txt')
+  assert 'bits/dim' in capsys.readouterr().out
+  trained, evaluated = result(run_dir), result(run_dir, 'evaluation_test.json')
+  assert evaluated['examples'] == 359
+  np.testing.assert_allclose(
+    evaluated['bits_per_dim'], trained['bits_per_dim'], rtol=1e-6
+  )
+  error = evaluated['nats_standard_error'] / (64 * np.log(2))
+  np.testing.assert_allclose(evaluated['bits_per_dim_standard_error'], error)
+  call(evaluate, f'--flagfile={run_dir}/flags.txt', '--noise_samples=4')
+  assert result(run_dir, 'evaluation_test.json')['nats'] < trained['nats']
+  call(evaluate, f'--flagfile={run_dir}/flags.txt', '--part=validation')
+  assert result(run_dir, 'evaluation_validation.json')['examples'] == 143
+
+
+def test_sample(run_dir, tmp_path):
+  for name in ('a', 'b'):
+    call(
+      sample,
+      f'--flagfile={run_dir}/flags.txt',
+      '--num_samples=5',
+      '--temperature=0.7',
+      f'--output={tmp_path / name}',
+    )
+  images = [np.load(tmp_path / f'{name}.npy') for name in ('a', 'b')]
+  assert images[0].shape == (5, 8, 8, 1)
+  assert images[0].dtype == np.uint8
+  np.testing.assert_array_equal(*images)
+  assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_interpolate(run_dir, capsys):
+  words = (f'--flagfile={run_dir}/flags.txt', '--first=3', '--second=8', '--frames=5')
+  call(interpolate, *words)
+  walks = np.load(f'{run_dir}/interpolation.npy')
+  assert walks.shape == (2, 5, 8, 8, 1)
+  from tfp_flows.data import images
+
+  test_set = images.digits()[0][-359:]
+  for walk in walks:
+    np.testing.assert_array_equal(walk[0], test_set[3])
+    np.testing.assert_array_equal(walk[-1], test_set[8])
+  assert (walks[0] != walks[1]).any()
+  message = fails(capsys, interpolate, words[0], '--first=359')
+  assert 'below 359, the size of the test set' in message
+
+
+def test_metrics_are_json_lines(run_dir):
+  with open(f'{run_dir}/metrics.jsonl') as file:
+    rows = [json.loads(line) for line in file]
+  assert [row['epoch'] for row in rows] == [1]
+  assert {'loss', 'bits_per_dim', 'val_loss', 'val_bits_per_dim'} <= set(rows[0])
+
+
+def test_conditional_run(tmp_path):
+  folder = str(tmp_path / 'run')
+  call(train, '--dataset=digits', '--conditional', f'--workdir={folder}', *TINY)
+  words = (f'--flagfile={folder}/flags.txt', '--num_samples=20')
+  call(sample, *words)
+  call(interpolate, words[0])
+  assert np.load(f'{folder}/sample.npy').shape == (20, 8, 8, 1)
+  assert np.load(f'{folder}/interpolation.npy').shape == (2, 10, 8, 8, 1)
+
+
+def test_table_run(tmp_path):
+  path, folder = str(tmp_path / 't.npy'), str(tmp_path / 'run')
+  np.save(path, np.random.default_rng(0).normal(size=[60, 3]))
+  call(
+    train,
+    f'--dataset={path}',
+    '--model=real_nvp',
+    '--optimizer=adamw',
+    '--weight_decay=0.01',
+    '--warmup_steps=2',
+    '--schedule=constant',
+    '--patience=1',
+    f'--workdir={folder}',
+    *TINY,
+  )
+  assert 'bits_per_dim' not in result(folder)
+  words = (f'--flagfile={folder}/flags.txt',)
+  call(sample, *words)
+  call(interpolate, *words)
+  assert np.load(f'{folder}/sample.npy').shape == (64, 3)
+
+
+def test_augmentation_moves_images(tmp_path):
+  import tensorflow as tf
+
+  from tfp_flows.bin import training
+
+  with flagsaver.flagsaver(augment_shift=1):
+    x = tf.reshape(tf.range(2 * 16, dtype=tf.int32), [2, 4, 4, 1])
+    moved = [training._shifted(x, None, None)[0].numpy() for _ in range(20)]
+  assert all(m.shape == x.shape for m in moved)
+  centers = {m[0, 1, 1, 0] for m in moved}
+  assert centers <= {i * 4 + j for i in range(3) for j in range(3)}
+  assert len(centers) > 3
+
+
+# What goes wrong.
+
+
+def test_flags_that_are_wrong(capsys):
+  assert 'one of glow_digits' in fails(capsys, train, '--config=nope')
+  assert "received 'nope'" in fails(capsys, train, '--config', 'nope')
+  assert "received ['more']" in fails(capsys, train, 'more')
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    ((), 'Expected --workdir=DIR'),
+    (('--model=vae',), "one of ['glow', 'nice', 'real_nvp']; received 'vae'"),
+    (('--arg=depth=3',), "received 'depth=3'"),
+    (('--arg=coupling=cubic',), "received 'cubic'"),
+    (('--dataset=nope',), "received 'nope'"),
+    (('--dataset=mnist', '--data_dir=/nowhere'), 'not there. Pass the --data_dir'),
+    (('--dataset=/nowhere/t.csv',), 'there is none at /nowhere/t.csv'),
+    (('--dataset=moons', '--conditional'), 'a data set with labels'),
+    (('--weight_decay=0.1',), '--optimizer=adamw'),
+    (('--arg=num_levels=4',), 'multiples of 2'),
+  ],
+)
+def test_train_that_cannot_start(words, message, tmp_path, capsys):
+  folder = tmp_path / 'run'
+  if words:
+    words = (f'--workdir={folder}', *words)
+  assert message in fails(capsys, train, *words)
+  assert not folder.exists()
+
+
+def test_a_workdir_is_never_lost(run_dir, tmp_path, capsys):
+  words = ('--config=glow_digits', f'--workdir={run_dir}', *TINY)
+  before = result(run_dir)
+  assert 'holds a run. Pass --overwrite' in fails(capsys, train, *words)
+  message = fails(capsys, train, *words, '--model=real_nvp')
+  assert 'which has --model=glow; received --model=real_nvp' in message
+  assert result(run_dir) == before
+
+  (tmp_path / 'notes.txt').write_text('mine')
+  message = fails(capsys, train, *words, f'--workdir={tmp_path}')
+  assert 'files of something else' in message
+  assert os.listdir(tmp_path) == ['notes.txt']
+
+  message = fails(capsys, train, *words, f'--workdir={tmp_path}/notes.txt/run')
+  assert 'a folder that can be written' in message
+
+
+def test_overwrite(tmp_path):
+  words = ('--config=glow_digits', f'--workdir={tmp_path}/run', *TINY)
+  call(train, *words)
+  call(train, *words, '--overwrite', '--seed=1')
+  with open(f'{tmp_path}/run/flags.txt') as file:
+    assert '--seed=1\n' in file.read()
+
+
+@pytest.mark.parametrize('command', [evaluate, sample, interpolate])
+def test_runs_that_are_not_there(command, run_dir, tmp_path, capsys):
+  assert 'Expected --workdir=DIR' in fails(capsys, command)
+  assert 'no flags.txt' in fails(capsys, command, f'--workdir={tmp_path}')
+  message = fails(capsys, command, f'--flagfile={run_dir}/flags.txt', '--model=nice')
+  assert 'which has --model=glow; received --model=nice' in message
+
+
+def test_damaged_weights(run_dir, tmp_path, capsys):
+  (tmp_path / 'flags.txt').write_text(open(f'{run_dir}/flags.txt').read())
+  words = (f'--flagfile={run_dir}/flags.txt', f'--workdir={tmp_path}')
+  assert 'there are none' in fails(capsys, evaluate, *words)
+  weights = open(f'{run_dir}/best.weights.h5', 'rb').read()
+  (tmp_path / 'best.weights.h5').write_bytes(weights[: len(weights) // 2])
+  assert 'the file is damaged' in fails(capsys, evaluate, *words)
+  (tmp_path / 'best.weights.h5').write_bytes(b'')
+  assert 'the file is damaged' in fails(capsys, evaluate, *words)
+  with h5py.File(tmp_path / 'best.weights.h5', 'w') as file:
+    file['x'] = 1
+  assert 'weights' in fails(capsys, evaluate, *words)
+
+
+def test_diverging_training_says_so(tmp_path, capsys):
+  words = (
+    f'--workdir={tmp_path}/run',
+    '--config=glow_digits',
+    '--learning_rate=1e30',
+    '--clip_norm=0',
+    '--schedule=constant',
+    '--ema=0',
+    '--warmup_steps=0',
+  )
+  assert 'became NaN or infinite' in fails(capsys, train, *words, *TINY)
+
+
+def process(*words):
+  return subprocess.run(
+    [sys.executable, '-m', *words], capture_output=True, text=True, check=False
+  )
+
+
+def test_errors_of_a_process_are_one_line():
+  for words in (['--config=nope'], ['--workdir=/proc/none', '--dataset=moons', *TINY]):
+    done = process('tfp_flows.bin.train', *words)
+    assert done.returncode == 1
+    assert done.stdout == ''
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_list_of_configs():
+  done = process('tfp_flows.bin.train', '--list_configs')
+  assert done.returncode == 0
+  assert done.stdout.split() == sorted(cli.configs())

@@ -1,0 +1,59 @@
+"""The examples, with few steps."""
+
+import pathlib
+import runpy
+
+import numpy as np
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / 'examples'
+
+
+@pytest.fixture(scope='module')
+def load():
+  """The names of an example; each defines its flags, so it is loaded once."""
+  from absl import flags
+
+  loaded = {}
+
+  def load_once(name):
+    if name not in loaded:
+      known = set(flags.FLAGS)
+      loaded[name] = runpy.run_path(str(EXAMPLES / f'{name}.py'))
+      for flag in set(flags.FLAGS) - known:
+        delattr(flags.FLAGS, flag)
+    return loaded[name]
+
+  return load_once
+
+
+def test_two_moons(load, tmp_path):
+  picture = tmp_path / 'moons.png'
+  assert load('two_moons')['run'](epochs=2, picture=str(picture)) < 3.3
+  assert picture.exists()
+
+
+def test_variational_inference(load, capsys):
+  bounds = load('variational_inference')['run'](steps=30)
+  assert set(bounds) == {'mean field', 'flow'}
+  assert np.isfinite(list(bounds.values())).all()
+  assert capsys.readouterr().out.count('evidence lower bound') == 2
+
+
+def test_neutra_hmc(load, capsys):
+  sizes = load('neutra_hmc')['run'](steps=30, draws=20)
+  assert set(sizes) == {'plain HMC', 'NeuTra HMC'}
+  assert capsys.readouterr().out.count('effective samples') == 2
+
+
+def test_mnist_gaussian(load):
+  # Pixels that are rounded normals: a Gaussian in logit space is near enough.
+  rng = np.random.default_rng(0)
+  factor = rng.normal(size=[6, 6])
+  x = (128 + 12 * rng.normal(size=[4000, 6]) @ factor.T / 2).clip(0, 255)
+  nats, error, bits = load('mnist_gaussian')['run'](x[:3000], x[3000:])
+  covariance = np.cov(x.T)
+  expected = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * covariance)[1] / 6 / np.log(2)
+  assert abs(bits - expected) < 0.1
+  assert 0 < error < 1
+  assert np.isfinite(nats)
