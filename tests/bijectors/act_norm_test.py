@@ -58,11 +58,28 @@ def test_adapt_goes_layer_after_layer_through_chain_and_invert():
   np.testing.assert_allclose(np.mean(first.forward(tf.identity(x)), 0), 0, atol=1e-12)
 
 
-def test_conditional_adapt_starts_with_the_offsets_of_a_zero_network():
-  network = tff.MLP(3, 4, hidden=(), dtype='float64')
-  layer = tff.ActNorm([2], network, dtype='float64')
-  y = layer.adapt(9 * test_util.normal([50, 2]), test_util.normal([50, 3]))
-  np.testing.assert_allclose(np.var(y, 0), 1, atol=1e-12)
+def test_conditional_adapt_is_exact():
+  network = tff.MLP(3, 4, hidden=(), seed=0, dtype='float64')
+  layer = tff.ActNorm([4, 4, 2], network, dtype='float64')
+  test_util.perturb(layer, 0.5)
+  x = 9 * test_util.normal([50, 4, 4, 2]) + 5
+  y = layer.adapt(x, test_util.normal([50, 3]))
+  np.testing.assert_allclose(np.mean(y, (0, 1, 2)), 0, atol=1e-12)
+  np.testing.assert_allclose(np.var(y, (0, 1, 2)), 1, atol=1e-12)
+
+
+def test_conditional_layers_need_the_condition():
+  mask = tff.ChannelMask([2])
+  layers = [
+    tff.ActNorm([2], tff.MLP(3, 4)),
+    tff.Invertible1x1ConvLU([2], tff.MLP(3, 4)),
+    tff.AffineCoupling(mask, tff.MLP([1], 2, condition_size=3)),
+  ]
+  for layer in layers:
+    with pytest.raises(ValueError, match='expects `condition`.*received none'):
+      layer.forward(tf.zeros([1, 2]))
+  with pytest.raises(ValueError, match=r'\[..., 3\]; received \[1, 4\]'):
+    layers[-1].forward(tf.zeros([1, 2]), condition=tf.zeros([1, 4]))
 
 
 def test_unbuilt_layer_is_refused():

@@ -70,13 +70,17 @@ class ActNorm(flow_bijector.FlowBijector):
       self.adapted = tf.Variable(False, trainable=False, name='adapted')
       self._conditioner = self._expose(conditioner)
 
-  def _shift_and_log_scale(self, condition):
+  def _offsets(self, condition):
+    """What the conditioner adds to `b` and `s`, per example."""
     if self._conditioner is None:
-      return self.shift, self.log_scale
-    offsets = tf.cast(self._conditioner(condition), self.dtype)
+      return tf.zeros_like(self.shift), tf.zeros_like(self.log_scale)
+    offsets = self._of_condition(self._conditioner, condition)
     if len(self._event) == 3:
       offsets = offsets[..., tf.newaxis, tf.newaxis, :]
-    shift, log_scale = tf.split(offsets, 2, axis=-1)
+    return tf.split(offsets, 2, axis=-1)
+
+  def _shift_and_log_scale(self, condition):
+    shift, log_scale = self._offsets(condition)
     return self.shift + shift, self.log_scale + log_scale
 
   def _log_det(self, log_scale):
@@ -95,14 +99,12 @@ class ActNorm(flow_bijector.FlowBijector):
     return y * tf.exp(-log_scale) - shift, -self._log_det(log_scale)
 
   def _adapt(self, x, condition):
-    shift, log_scale = self._shift_and_log_scale(condition)
-    offset = (x + (shift - self.shift)) * tf.exp(log_scale - self.log_scale)
-    # The offsets of the conditioner come on top: with its zero last layer they
-    # vanish, otherwise they are undone in expectation only.
-    mean, variance = tf.nn.moments(offset, axes=list(range(x.shape.rank - 1)))
-    deviation = tf.sqrt(variance)
-    floor = 1e-6 * tf.maximum(1.0, tf.abs(mean))
-    varies = deviation > tf.cast(floor, self.dtype)
+    offset, log_factor = self._offsets(condition)
+    factor = tf.exp(log_factor) + tf.zeros_like(x)
+    axes = list(range(x.shape.rank - 1))
+    mean = tf.reduce_mean((x + offset) * factor, axes) / tf.reduce_mean(factor, axes)
+    deviation = tf.math.reduce_std((x + offset - mean) * factor, axes)
+    varies = deviation > 1e-6 * tf.maximum(tf.ones_like(mean), tf.abs(mean))
     self.shift.assign(-mean)
     self.log_scale.assign(
       -tf.math.log(tf.where(varies, deviation, tf.ones_like(deviation)))

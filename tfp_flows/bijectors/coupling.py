@@ -1,8 +1,10 @@
 """Coupling layers."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -58,8 +60,8 @@ class Coupling(flow_bijector.FlowBijector):
     Args:
       mask: `ChannelMask`, `CheckerboardMask`, `IndexMask`, or any object with
         `split`, `merge` and the three shapes.
-      conditioner: callable `(kept) -> p` or `(kept, condition) -> p`; a Keras
-        layer must be built.
+      conditioner: callable `(kept) -> p`, or `(kept, condition=...) -> p` if its
+        signature has that name; a Keras layer must be built.
       bijector_fn: callable `p -> tfb.Bijector` that acts elementwise on tensors
         of `mask.changed_shape`.
       dtype: of `x`.
@@ -76,6 +78,7 @@ class Coupling(flow_bijector.FlowBijector):
       self._mask = mask
       self._conditioner = self._expose(conditioner)
       self._bijector_fn = bijector_fn
+      self._takes_condition = _takes_condition(conditioner)
 
   @property
   def mask(self) -> masks.Mask:
@@ -92,10 +95,11 @@ class Coupling(flow_bijector.FlowBijector):
   _inverse_event_shape = _forward_event_shape
 
   def _inner(self, kept, condition):
-    if condition is None:
-      params = self._conditioner(kept)
+    self._check_condition(self._conditioner, condition)
+    if self._takes_condition and condition is not None:
+      params = self._conditioner(kept, condition=condition)
     else:
-      params = self._conditioner(kept, condition)
+      params = self._conditioner(kept)
     self._check_params(params)
     return self._bijector_fn(tf.cast(params, self.dtype))
 
@@ -129,6 +133,12 @@ class Coupling(flow_bijector.FlowBijector):
     if hasattr(self._conditioner, 'adapt'):
       self._conditioner.adapt(self._mask.split(x)[0], condition)
     return self._forward_and_log_det(x, condition)[0]
+
+
+def _takes_condition(conditioner):
+  is_layer = isinstance(conditioner, keras.layers.Layer)
+  call = conditioner.call if is_layer else conditioner
+  return 'condition' in inspect.signature(call).parameters
 
 
 class AffineCoupling(Coupling):

@@ -80,6 +80,8 @@ class FlowBijector(tfb.Bijector):
     Explicit and eager: nothing is ever initialised as a side effect of
     `forward`. Calling it again starts over from the new batch.
     """
+    if condition is not None:
+      condition = tf.convert_to_tensor(condition, self.dtype)
     return self._adapt(tf.convert_to_tensor(x, self.dtype), condition)
 
   # To be implemented.
@@ -107,10 +109,30 @@ class FlowBijector(tfb.Bijector):
     ]
     return layer
 
+  def _check_condition(self, network: Any, condition: tf.Tensor | None) -> None:
+    """Raises `ValueError` unless `condition` is what `network` was built for."""
+    size = getattr(network, 'condition_size', None)
+    if size is None:
+      return
+    shape = None if condition is None else tuple(condition.shape)
+    if shape is None or shape[-1:] != (size,):
+      raise ValueError(
+        f'{self.name} expects `condition` of shape [..., {size}]; received '
+        f'{"none" if shape is None else list(shape)}.'
+      )
+
+  def _of_condition(self, network: Any, condition: tf.Tensor | None) -> tf.Tensor:
+    """`network(condition)`, in the dtype of the layer."""
+    if condition is None:
+      raise ValueError(f'{self.name} expects `condition`; received none.')
+    return tf.cast(network(condition), self.dtype)
+
   def _with_log_det(self, x, direction, condition):
     x = tf.nest.map_structure(lambda t: tf.convert_to_tensor(t, self.dtype), x)
     event_ndims = getattr(self, f'{direction}_min_event_ndims')
     self._check_event_shape(x, event_ndims, direction)
+    if condition is not None:
+      condition = tf.convert_to_tensor(condition, self.dtype)
     fn = getattr(self, f'_{direction}_and_log_det')
     y, log_det = fn(x, condition)
     first, ndims = tf.nest.flatten(x)[0], tf.nest.flatten(event_ndims)[0]

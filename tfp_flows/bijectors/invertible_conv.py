@@ -88,7 +88,7 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
     """`L`, `U + diag(s)` and `log|s|`, with a batch shape if conditional."""
     lu = tf.convert_to_tensor(self.lu)
     if self._conditioner is not None:
-      offsets = tf.cast(self._conditioner(condition), self.dtype)
+      offsets = self._of_condition(self._conditioner, condition)
       lu += shapes.reshape(offsets, shapes.batch_shape(offsets, 1), lu.shape)
     log_s = tf.linalg.diag_part(lu)
     strictly_lower = tf.linalg.band_part(lu, -1, 0) - tf.linalg.diag(log_s)

@@ -84,6 +84,8 @@ def _guarded(main):
     import tensorflow as tf
 
   keras.utils.set_random_seed(flags.FLAGS.seed)
+  # Keras would bury the message of an error under the arguments of its layers.
+  keras.config.disable_traceback_filtering()
   tf.get_logger().setLevel('ERROR')
   try:
     main()

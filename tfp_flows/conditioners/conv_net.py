@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.internal import shapes
 
@@ -87,15 +88,15 @@ class ConvNet(keras.layers.Layer):
     for norm in self._norms:
       norm.build(shape)
     self._output.build(shape)
-    self._condition = None
+    self.condition_size = condition_size
     if condition_size is not None:
-      self._condition = keras.layers.Dense(
+      self._add_condition = condition_lib.AddCondition(
+        condition_size,
         width if hidden else channels,
-        use_bias=False,
-        kernel_initializer=seeds.he_normal() if hidden else 'zeros',
+        event_ndims=3,
+        initializer=seeds.he_normal() if hidden else 'zeros',
         dtype=policy,
       )
-      self._condition.build((None, condition_size))
     self.built = True
 
   def adapt(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> None:
@@ -109,10 +110,8 @@ class ConvNet(keras.layers.Layer):
   def _run(self, x, condition, adapt=False):
     for i, layer in enumerate([*self._hidden, self._output]):
       x = shapes.with_flat_batch(layer, x, 3)
-      if i == 0 and self._condition is not None:
-        x += shapes.with_flat_batch(self._condition, condition, 1)[
-          ..., tf.newaxis, tf.newaxis, :
-        ]
+      if i == 0 and self.condition_size is not None:
+        x = self._add_condition(x, condition)
       if i < len(self._hidden):
         if self._norms:
           if adapt:

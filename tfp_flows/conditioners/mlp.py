@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.internal import shapes
 
@@ -58,23 +59,22 @@ class MLP(keras.layers.Layer):
     self._dropout = keras.layers.Dropout(dropout, seed=seeds(), dtype=policy)
     for layer, width in zip([*self._hidden, self._output], widths):
       layer.build((None, width))
-    self._condition = None
+    self.condition_size = condition_size
     if condition_size is not None:
-      first = hidden[0] if hidden else output_size
-      self._condition = keras.layers.Dense(
-        first,
-        use_bias=False,
-        kernel_initializer=seeds.he_normal() if hidden else 'zeros',
+      self._add_condition = condition_lib.AddCondition(
+        condition_size,
+        hidden[0] if hidden else output_size,
+        event_ndims=1,
+        initializer=seeds.he_normal() if hidden else 'zeros',
         dtype=policy,
       )
-      self._condition.build((None, condition_size))
     self.built = True
 
   def call(self, x, condition=None):
     for i, layer in enumerate([*self._hidden, self._output]):
       x = shapes.with_flat_batch(layer, x, 1)
-      if i == 0 and self._condition is not None:
-        x += shapes.with_flat_batch(self._condition, condition, 1)
+      if i == 0 and self.condition_size is not None:
+        x = self._add_condition(x, condition)
       if i < len(self._hidden):
         x = self._dropout(self._activation(x))
     return x

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.internal import shapes
 
@@ -82,24 +83,18 @@ class ResNet(keras.layers.Layer):
       # Each block starts as a tenth of itself: depth does not blow up `h`.
       second.gain.assign(0.1 * second.gain)
     self._output.build(hidden)
-    self._condition = None
+    self.condition_size = condition_size
     if condition_size is not None:
-      self._condition = keras.layers.Dense(
-        width,
-        use_bias=False,
-        kernel_initializer=seeds.he_normal(),
-        dtype=policy,
+      self._add_condition = condition_lib.AddCondition(
+        condition_size, width, 3, seeds.he_normal(), dtype=policy
       )
-      self._condition.build((None, condition_size))
     self.built = True
 
   def call(self, x, condition=None):
     x = tf.concat([x, -x], axis=-1)
     h = shapes.with_flat_batch(self._input, tf.nn.relu(x), 3)
-    if self._condition is not None:
-      h += shapes.with_flat_batch(self._condition, condition, 1)[
-        ..., tf.newaxis, tf.newaxis, :
-      ]
+    if self.condition_size is not None:
+      h = self._add_condition(h, condition)
     return shapes.with_flat_batch(self._residual, h, 3)
 
   def _residual(self, h):

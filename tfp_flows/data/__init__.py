@@ -2,6 +2,7 @@
 
 from tfp_flows.data.datasets import Data
 from tfp_flows.data.datasets import load
+from tfp_flows.data.images import digits as load_digits
 from tfp_flows.data.toy import TOYS
 
-__all__ = ['Data', 'TOYS', 'load']
+__all__ = ['Data', 'TOYS', 'load', 'load_digits']
