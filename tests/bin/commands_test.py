@@ -48,7 +48,7 @@ def data_dir(tmp_path_factory):
   def examples(count):
     shape = [28, 28, 1]
     return [
-      {'image': rng.integers(0, 256, shape).astype(np.uint8), 'label': i % 10}
+      (i, {'image': rng.integers(0, 256, shape).astype(np.uint8), 'label': i % 10})
       for i in range(count)
     ]
 

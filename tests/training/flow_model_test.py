@@ -201,8 +201,9 @@ def test_gradient_clipping_bounds_the_step():
 
 
 def test_loss_is_given():
-  with pytest.raises(ValueError, match='FlowModel has its loss'):
-    vector_model().compile(loss='mse')
+  for option in ({'loss': 'mse'}, {'metrics': ['mae']}):
+    with pytest.raises(ValueError, match='FlowModel has its loss and its metrics'):
+      vector_model().compile(**option)
 
 
 def test_predict_returns_log_prob():

@@ -1,6 +1,7 @@
 """The Keras model over a distribution."""
 
 import contextlib
+import random
 
 import keras
 import numpy as np
@@ -118,11 +119,12 @@ class FlowModel(keras.Model):
 
   def compile(self, optimizer='adam', jit_compile: bool = True, **kwargs):
     """Like `keras.Model.compile`, with XLA on and the loss given."""
-    if kwargs.get('loss') is not None:
-      raise ValueError(
-        'FlowModel has its loss, the mean negative log-likelihood; received '
-        f'loss={kwargs["loss"]!r}.'
-      )
+    for option in ('loss', 'loss_weights', 'metrics', 'weighted_metrics'):
+      if kwargs.get(option) is not None:
+        raise ValueError(
+          f'FlowModel has its loss and its metrics, the mean negative '
+          f'log-likelihood and bits/dim; received {option}={kwargs[option]!r}.'
+        )
     if kwargs.get('run_eagerly'):
       jit_compile = False
     super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
@@ -212,12 +214,15 @@ class FlowModel(keras.Model):
       else:
         unpacked = keras.utils.unpack_x_y_sample_weight(validation_data)
         validation_data = self._batches(*unpacked, batch_size)
-    order = (self._seed or 0) if shuffle else None
+    order = self._shuffle_seed() if shuffle else None
     batches = self._batches(x, y, sample_weight, batch_size, order)
     with self._plain_data_errors():
       return super().fit(
         batches, validation_data=validation_data, shuffle=False, **kwargs
       )
+
+  def _shuffle_seed(self):
+    return random.randrange(2**31) if self._seed is None else self._seed
 
   def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
     """Like `keras.Model.evaluate`; `y` is the condition."""
