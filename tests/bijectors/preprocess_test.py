@@ -35,3 +35,11 @@ def test_bad_options():
     tff.Preprocess(1)
   with pytest.raises(ValueError, match='0 < alpha < 0.5; received 0.5'):
     tff.Preprocess(256, 0.5)
+
+
+def test_saturated_samples_have_a_density():
+  layer = tff.Preprocess(256, 1e-6)
+  for y in (-200.0, -20.0, 20.0, 200.0):
+    x = layer.inverse(tf.constant([y]))
+    assert np.isfinite(layer.forward(tf.identity(x))).all()
+    assert np.isfinite(layer.forward_log_det_jacobian(tf.identity(x), 1)).all()

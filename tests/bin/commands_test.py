@@ -204,7 +204,7 @@ def test_augmentation_moves_images(tmp_path):
 
   with flagsaver.flagsaver(augment_shift=1):
     x = tf.reshape(tf.range(2 * 16, dtype=tf.int32), [2, 4, 4, 1])
-    moved = [training._shifted(x, None, None)[0].numpy() for _ in range(20)]
+    moved = [training._shifted([0, i], x, None, None)[0].numpy() for i in range(20)]
   assert all(m.shape == x.shape for m in moved)
   centers = {m[0, 1, 1, 0] for m in moved}
   assert centers <= {i * 4 + j for i in range(3) for j in range(3)}
@@ -217,6 +217,9 @@ def test_augmentation_moves_images(tmp_path):
 def test_flags_that_are_wrong(capsys):
   assert 'one of glow_digits' in fails(capsys, train, '--config=nope')
   assert "received 'nope'" in fails(capsys, train, '--config', 'nope')
+  with pytest.raises(SystemExit):
+    call(train, '--seed=-1')
+  assert 'error: ' in capsys.readouterr().err
   assert "received ['more']" in fails(capsys, train, 'more')
 
 
@@ -233,6 +236,10 @@ def test_flags_that_are_wrong(capsys):
     (('--dataset=moons', '--conditional'), 'a data set with labels'),
     (('--weight_decay=0.1',), '--optimizer=adamw'),
     (('--arg=num_levels=4',), 'multiples of 2'),
+    (('--arg=width=abc',), 'arguments that fit glow'),
+    (('--arg=seed=3',), "received 'seed=3'"),
+    (('--dataset=mnist:9.9.9',), "received 'mnist:9.9.9'"),
+    (('--dataset=mnist/foo',), "received 'mnist/foo'"),
   ],
 )
 def test_train_that_cannot_start(words, message, tmp_path, capsys):
@@ -263,9 +270,23 @@ def test_a_workdir_is_never_lost(run_dir, tmp_path, capsys):
 def test_overwrite(tmp_path):
   words = ('--config=glow_digits', f'--workdir={tmp_path}/run', *TINY)
   call(train, *words)
+  call(evaluate, f'--flagfile={tmp_path}/run/flags.txt')
   call(train, *words, '--overwrite', '--seed=1')
   with open(f'{tmp_path}/run/flags.txt') as file:
     assert '--seed=1\n' in file.read()
+  assert not os.path.exists(f'{tmp_path}/run/evaluation_test.json')
+
+
+def test_evaluation_is_of_the_split_of_the_run(run_dir, capsys):
+  words = (f'--flagfile={run_dir}/flags.txt', '--data_seed=1')
+  assert '--data_seed=0; received --data_seed=1' in fails(capsys, evaluate, *words)
+  call(evaluate, words[0], '--seed=1')
+
+
+def test_config_in_a_flagfile_is_refused(tmp_path, capsys):
+  (tmp_path / 'my.flags').write_text('--config=glow_digits\n')
+  message = fails(capsys, train, f'--flagfile={tmp_path}/my.flags')
+  assert 'on the command line' in message
 
 
 @pytest.mark.parametrize('command', [evaluate, sample, interpolate])

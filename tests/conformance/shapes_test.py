@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import test_util
 from tests.conformance.specs import SPECS
 
 
@@ -41,6 +42,27 @@ def test_condition_broadcasts(spec):
   np.testing.assert_allclose(
     y, bijector.forward(tf.identity(x), condition=full), atol=1e-12
   )
+  # More conditions than examples, and one example under many.
+  many = spec.condition((2, 3))['condition']
+  for few in (x[0], x[0, 0]):
+    y, log_det = bijector.forward_and_log_det(few, condition=many)
+    given = tf.broadcast_to(few, x.shape)
+    expected = bijector.forward_and_log_det(given, condition=many)
+    np.testing.assert_allclose(y, expected[0], atol=1e-12)
+    np.testing.assert_allclose(log_det, expected[1], atol=1e-11)
+
+
+@pytest.mark.parametrize(
+  'spec', [s for s in SPECS if s.has_weights], ids=lambda s: s.name
+)
+def test_another_event_shape_is_refused(spec):
+  bijector = spec.make()
+  wrong = (*(2 * n for n in spec.event_shape[:-1]), spec.event_shape[-1])
+  if len(wrong) == 1:
+    wrong = (spec.event_shape[0] + 1,)
+  x = test_util.normal((3, *wrong))
+  with pytest.raises(ValueError, match='expects|multiples'):
+    bijector.forward(x, **spec.condition())
 
 
 @pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.name)
@@ -51,11 +73,16 @@ def test_unknown_batch_size(spec):
     tf.TensorSpec([None, *v.shape[1:]], v.dtype) for v in (x, *kwargs.values())
   ]
 
+  def run(x, **kwargs):
+    y = bijector.forward(x, **kwargs)
+    log_det = bijector.forward_log_det_jacobian(x, len(spec.event_shape), **kwargs)
+    return y, log_det, bijector.inverse(tf.identity(y), **kwargs)
+
   @tf.function(input_signature=signature)
   def forward(x, condition=None):
-    given = {} if condition is None else {'condition': condition}
-    return bijector.forward(x, **given)
+    return run(x, **({} if condition is None else {'condition': condition}))
 
-  np.testing.assert_allclose(
-    forward(x, *kwargs.values()), bijector.forward(x, **kwargs), atol=1e-12
-  )
+  found = forward(x, *kwargs.values())
+  expected = run(x, **kwargs)
+  for value, reference in zip(found, expected):
+    np.testing.assert_allclose(value, reference, atol=1e-10)

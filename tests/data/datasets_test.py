@@ -58,7 +58,7 @@ def test_tables(name, tmp_path):
   rows = np.concatenate(parts)
   np.testing.assert_allclose(np.sort(rows, 0), np.sort(values, 0), rtol=1e-5)
   assert np.abs(rows - values).max() > 0.1
-  assert rows.dtype == np.float32
+  assert rows.dtype == np.float64
 
   standard = arrays(data.load(path).train)[0]
   np.testing.assert_allclose(standard.mean(0), 0, atol=1e-5)
@@ -78,6 +78,7 @@ def write(path, text):
     ('t.csv', '1,2\n3,x\n', 'numbers separated by commas'),
     ('t.csv', '1,2\n3\n', 'numbers separated by commas'),
     ('t.csv', '1,2\n3,nan\n', 'finite numbers .*received nan in row 1, column 1'),
+    ('t.csv', ',2,3\n' + '1,2,3\n' * 12, 'numbers separated by commas'),
     ('t.csv', '1,2\n3,4\n', 'at least 10 examples.*has 2'),
     ('t.csv', '1,2\n' * 5 + '1,3\n' * 6, r'columns \[0\] are constant'),
     ('t.csv.gz', 'no gzip', 'cannot be read'),
@@ -88,6 +89,21 @@ def write(path, text):
 def test_bad_tables(name, text, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     data.load(write(tmp_path / name, text))
+
+
+def test_tables_keep_their_precision(tmp_path):
+  values = 1.6e9 + table(200, 1)
+  np.save(tmp_path / 't.npy', np.concatenate([values, table(200, 1)], axis=1))
+  (x,) = arrays(data.load(str(tmp_path / 't.npy')).train)
+  assert len(np.unique(x[:, 0])) == len(x)
+  np.testing.assert_allclose(x.std(0), 1, atol=1e-6)
+
+
+def test_ten_rows_have_a_validation_set(tmp_path):
+  np.save(tmp_path / 't.npy', table(10))
+  loaded = data.load(str(tmp_path / 't.npy'))
+  parts = loaded.train, loaded.validation, loaded.test
+  assert [int(p.cardinality()) for p in parts] == [7, 1, 2]
 
 
 def test_bad_arrays(tmp_path):

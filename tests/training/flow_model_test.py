@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -101,8 +103,18 @@ def test_one_compilation_over_epochs_with_a_partial_batch(digits):
   model.compile(sgd())
   traces = []
   train_step, test_step = model.train_step, model.test_step
-  model.train_step = lambda data: traces.append('train') or train_step(data)
-  model.test_step = lambda data: traces.append('test') or test_step(data)
+
+  def traced(name, step):
+    def run(data):
+      # Static shapes: XLA compiles one program for each trace.
+      assert all(t.shape.is_fully_defined() for t in data if t is not None)
+      traces.append(name)
+      return step(data)
+
+    return run
+
+  model.train_step = traced('train', train_step)
+  model.test_step = traced('test', test_step)
   model.fit(
     digits[:50], batch_size=16, epochs=3, verbose=0, validation_data=(digits[50:71],)
   )
@@ -111,15 +123,29 @@ def test_one_compilation_over_epochs_with_a_partial_batch(digits):
 
 
 def test_same_seed_same_run(digits):
-  def run():
-    keras.utils.set_random_seed(1)
-    model = small_model(seed=3, dropout=0.2)
+  def run(seed):
+    # Whatever the global generators say, but for the order of the examples.
+    keras.utils.set_random_seed(int(np.random.randint(1000)))
+    model = tff.FlowModel(small_flow(seed=seed, dropout=0.2), seed=seed)
     model.compile(sgd())
-    model.fit(digits, batch_size=32, verbose=0)
-    return [v.numpy() for v in model.trainable_variables]
+    model.fit(digits, batch_size=32, shuffle=False, verbose=0)
+    return np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
 
-  for first, second in zip(run(), run()):
-    np.testing.assert_array_equal(first, second)
+  np.testing.assert_array_equal(run(3), run(3))
+  assert np.abs(run(3) - run(4)).max() > 1e-4
+
+
+def test_each_fit_has_another_order():
+  x = np.arange(8, dtype='f4')[:, np.newaxis] * np.ones([8, 2], 'f4')
+  seen = []
+  model = vector_model()
+  model.compile(sgd(0.0), run_eagerly=True)
+  step = model.train_step
+  model.train_step = lambda data: seen.append(data[0][:, 0].numpy()) or step(data)
+  for _ in range(2):
+    model.fit(x, batch_size=8, epochs=2, verbose=0)
+  assert len({tuple(s) for s in seen}) > 2
+  assert all(sorted(s) == list(range(8)) for s in seen)
 
 
 def test_sample_weight_is_a_weighted_mean():
@@ -134,6 +160,9 @@ def test_sample_weight_is_a_weighted_mean():
     model.evaluate(x, sample_weight=weight, verbose=0), expected, rtol=1e-5
   )
 
+  column = model.evaluate(x, sample_weight=weight[:, np.newaxis], verbose=0)
+  np.testing.assert_allclose(column, expected, rtol=1e-5)
+
   # An example of weight 0 does not move the weights.
   moved = []
   for last in (x[-1], x[-1] + 50):
@@ -144,6 +173,24 @@ def test_sample_weight_is_a_weighted_mean():
     model.fit(data, sample_weight=weight, batch_size=8, verbose=0, shuffle=False)
     moved.append(np.concatenate([v.numpy().ravel() for v in model.trainable_variables]))
   np.testing.assert_array_equal(*moved)
+
+
+@pytest.mark.parametrize('shape', [(8,), (8, 1)])
+def test_weights_of_a_dataset_train_as_those_of_an_array(shape):
+  x = test_util.normal([8, 2], 'float32').numpy()
+  weight = np.arange(8, dtype='f4')
+
+  def run(*data, **kwargs):
+    model = vector_model()
+    test_util.perturb(model.distribution)
+    model.compile(sgd(0.1))
+    model.fit(*data, shuffle=False, verbose=0, **kwargs)
+    return np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
+
+  parts = (x, np.zeros([8, 0], 'f4'), weight.reshape(shape))
+  dataset = tf.data.Dataset.from_tensor_slices(parts).map(lambda x, _, w: (x, None, w))
+  expected = run(x, sample_weight=weight, batch_size=8)
+  np.testing.assert_allclose(run(dataset.batch(8)), expected, atol=1e-6)
 
 
 def test_evaluate_counts_every_example_once():
@@ -344,6 +391,13 @@ def test_mixed_precision_leaves_the_flow_in_float32(digits):
   x = [m.log_prob(digits, seed=0) for m in (mixed, full)]
   assert x[0].dtype == tf.float32
   assert 1e-6 < np.abs(x[0] - x[1]).max() < 3
+  # With networks that return zero, their precision does not matter at all.
+  for model in (mixed, full):
+    for layer in model._flow_layers:
+      for v in layer.trainable_variables[-2:]:
+        v.assign(tf.zeros_like(v))
+  x = [m.log_prob(digits, seed=0) for m in (mixed, full)]
+  np.testing.assert_allclose(*x, rtol=1e-6)
   mixed.compile(sgd())
   assert np.isfinite(mixed.fit(digits, verbose=0).history['loss'][0])
 
@@ -402,9 +456,99 @@ def test_integers_without_dequantization():
   assert 'bits_per_dim' in counts.fit(np.ones([4, 2], int), verbose=0).history
 
 
+def test_labels_for_a_model_without_condition(digits):
+  model = small_model()
+  model.compile(sgd())
+  labels = np.zeros(len(digits), int)
+  dataset = tf.data.Dataset.from_tensor_slices((digits, labels)).batch(8)
+  for call in (
+    lambda: model.fit(digits, labels, verbose=0),
+    lambda: model.fit(dataset, verbose=0),
+    lambda: model.log_prob(digits, labels),
+    lambda: model.sample(2, np.ones([2, 3])),
+  ):
+    with pytest.raises(ValueError, match='Expected no condition'):
+      call()
+
+
+def test_conditions_of_any_dtype_and_more_than_examples():
+  model = vector_model(condition_size=3)
+  test_util.perturb(model.distribution)
+  model.compile(sgd())
+  x = test_util.normal([6, 2], 'float32').numpy()
+  onehot = np.eye(3, dtype=int)[np.arange(6) % 3]
+  expected = model.log_prob(x, onehot.astype('f4'))
+  for dtype in ('int64', 'float64'):
+    np.testing.assert_array_equal(model.log_prob(x, onehot.astype(dtype)), expected)
+  for dtype in ('int64', 'float64'):
+    model.sample(6, onehot.astype(dtype))
+    model.fit(x, onehot.astype(dtype), verbose=0)
+    model.adapt(x, onehot.astype(dtype))
+  assert model.log_prob(x[0], onehot).shape == (6,)
+  assert model.decode(np.zeros([6, 2]), onehot).shape == (6, 2)
+
+
+def test_empty_data_of_unknown_size():
+  x = np.ones([4, 2], 'f4')
+  empty = tf.data.Dataset.from_tensor_slices(x).filter(lambda x: x[0] > 2).batch(2)
+  model = vector_model()
+  model.compile(sgd())
+  for method in (model.fit, model.evaluate):
+    with pytest.raises(ValueError, match='empty data set'), warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      method(empty, verbose=0)
+
+
+def test_predict_and_log_prob_check_pixels(digits):
+  model = small_model()
+  model.compile(sgd())
+  for method in (lambda x: model.predict(x, verbose=0), model.log_prob, model.encode):
+    with pytest.raises(ValueError, match='received fractions'):
+      method(digits / 16.0)
+  first = model.predict(digits, batch_size=50, verbose=0)
+  assert first.shape == (96,)
+  np.testing.assert_array_equal(first, model.predict(digits, batch_size=50, verbose=0))
+
+
+def test_compile_takes_effect_on_inference(digits):
+  model = small_model()
+  model.log_prob(digits)
+  model.compile(sgd(), jit_compile=False)
+  model.log_prob(digits)
+  (function,) = model._compiled.values()
+  assert not function._jit_compile
+
+
+def test_adapt_reaches_a_flow_as_base_and_blockwise():
+  x = 3 * test_util.normal([200, 4], 'float32') + 2
+  parts = [tff.ActNorm([2]) for _ in range(3)]
+  inner = tfd.TransformedDistribution(
+    tfd.Sample(tfd.Normal(0.0, 1.0), [4]),
+    tfb.Invert(tfb.Blockwise([tff.Sequential([parts[2]]), tfb.Exp()], [2, 2])),
+  )
+  outer = tfb.Invert(tfb.Blockwise(parts[:2], [2, 2]))
+  model = tff.FlowModel(tfd.TransformedDistribution(inner, outer))
+  model.adapt(x.numpy())
+  assert all(p.adapted for p in parts)
+  np.testing.assert_allclose(np.var(parts[1].forward(x[:, 2:]), 0), 1, atol=1e-4)
+
+
+def test_adapt_says_what_it_cannot_reach():
+  flow = tff.Sequential([tfb.Invert(tff.ActNorm([2], name='backwards'))])
+  base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
+  model = tff.FlowModel(tfd.TransformedDistribution(base, tfb.Invert(flow)))
+  with pytest.raises(ValueError, match="'backwards.*passed through their inverse"):
+    model.adapt(np.random.default_rng(0).normal(size=[9, 2]).astype('f4'))
+
+
 def test_other_bad_input():
   model = vector_model()
   model.compile(sgd())
+  dataset = tf.data.Dataset.from_tensor_slices(np.ones([4, 2], 'f4')).batch(2)
+  with pytest.raises(ValueError, match='split the tf.data.Dataset'):
+    model.fit(dataset, validation_split=0.5, verbose=0)
+  with pytest.raises(ValueError, match='one weight per example'):
+    model.fit(np.ones([4, 2], 'f4'), sample_weight=np.ones([4, 2]), verbose=0)
   with pytest.raises(ValueError, match='as many weights as examples, 4; received 3'):
     model.fit(np.ones([4, 2], 'f4'), sample_weight=np.ones(3), verbose=0)
   with pytest.raises(ValueError, match='arrays or a tf.data.Dataset; received str'):

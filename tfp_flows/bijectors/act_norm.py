@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import shapes
+from tfp_flows.math import normalization
 
 __all__ = ['ActNorm']
 
@@ -70,6 +71,13 @@ class ActNorm(flow_bijector.FlowBijector):
       self.adapted = tf.Variable(False, trainable=False, name='adapted')
       self._conditioner = self._expose(conditioner)
 
+  @property
+  def takes_condition(self) -> bool:
+    return self._conditioner is not None
+
+  def _event_shape_or_none(self):
+    return self._event
+
   def _offsets(self, condition):
     """What the conditioner adds to `b` and `s`, per example."""
     if self._conditioner is None:
@@ -104,10 +112,7 @@ class ActNorm(flow_bijector.FlowBijector):
     axes = list(range(x.shape.rank - 1))
     mean = tf.reduce_mean((x + offset) * factor, axes) / tf.reduce_mean(factor, axes)
     deviation = tf.math.reduce_std((x + offset - mean) * factor, axes)
-    varies = deviation > 1e-6 * tf.maximum(tf.ones_like(mean), tf.abs(mean))
     self.shift.assign(-mean)
-    self.log_scale.assign(
-      -tf.math.log(tf.where(varies, deviation, tf.ones_like(deviation)))
-    )
+    self.log_scale.assign(normalization.log_scale_of(deviation, mean))
     self.adapted.assign(True)
     return self._forward_and_log_det(x, condition)[0]

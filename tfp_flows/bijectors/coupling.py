@@ -84,15 +84,14 @@ class Coupling(flow_bijector.FlowBijector):
   def mask(self) -> masks.Mask:
     return self._mask
 
-  def _forward_event_shape(self, shape):
-    if not shape.is_compatible_with(self._mask.event_shape):
-      raise ValueError(
-        f'{self.name} expects events of shape {list(self._mask.event_shape)}; '
-        f'received {shape}. Build the mask for the shape of the data.'
-      )
-    return shape
+  @property
+  def takes_condition(self) -> bool:
+    # A network of ours has the keyword always, and a use for it by its size.
+    used = getattr(self._conditioner, 'condition_size', True) is not None
+    return self._takes_condition and used
 
-  _inverse_event_shape = _forward_event_shape
+  def _event_shape_or_none(self):
+    return self._mask.event_shape
 
   def _inner(self, kept, condition):
     self._check_condition(self._conditioner, condition)

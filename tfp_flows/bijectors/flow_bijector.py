@@ -81,7 +81,7 @@ class FlowBijector(tfb.Bijector):
     `forward`. Calling it again starts over from the new batch.
     """
     if condition is not None:
-      condition = tf.convert_to_tensor(condition, self.dtype)
+      condition = self._as_condition(condition)
     return self._adapt(tf.convert_to_tensor(x, self.dtype), condition)
 
   # To be implemented.
@@ -109,6 +109,15 @@ class FlowBijector(tfb.Bijector):
     ]
     return layer
 
+  @property
+  def takes_condition(self) -> bool:
+    """Whether the layer, or one inside it, depends on `condition`."""
+    return False
+
+  def _as_condition(self, condition):
+    condition = tf.convert_to_tensor(condition)
+    return condition if self.dtype is None else tf.cast(condition, self.dtype)
+
   def _check_condition(self, network: Any, condition: tf.Tensor | None) -> None:
     """Raises `ValueError` unless `condition` is what `network` was built for."""
     size = getattr(network, 'condition_size', None)
@@ -132,7 +141,11 @@ class FlowBijector(tfb.Bijector):
     event_ndims = getattr(self, f'{direction}_min_event_ndims')
     self._check_event_shape(x, event_ndims, direction)
     if condition is not None:
-      condition = tf.convert_to_tensor(condition, self.dtype)
+      condition = self._as_condition(condition)
+      if self.takes_condition:
+        x = tf.nest.map_structure(
+          lambda t, n: _broadcast_batch(t, n, condition), x, event_ndims
+        )
     fn = getattr(self, f'_{direction}_and_log_det')
     y, log_det = fn(x, condition)
     first, ndims = tf.nest.flatten(x)[0], tf.nest.flatten(event_ndims)[0]
@@ -172,10 +185,20 @@ class FlowBijector(tfb.Bijector):
     return self.inverse_and_log_det(y, condition)[1]
 
   def _forward_event_shape(self, shape):
+    expected = self._event_shape_or_none()
+    if expected is not None and not shape.is_compatible_with(expected):
+      raise ValueError(
+        f'{self.name} expects events of shape {list(expected)}; received {shape}. '
+        f'Build the layer for the shape of the data.'
+      )
     return shape
 
   def _inverse_event_shape(self, shape):
-    return shape
+    return FlowBijector._forward_event_shape(self, shape)
+
+  def _event_shape_or_none(self) -> tuple[int, ...] | None:
+    """The event shape that the layer was built for, if it is the only one."""
+    return None
 
   def _forward_event_shape_tensor(self, shape):
     return self._shape_tensor(self._forward_event_shape, shape)
@@ -213,6 +236,8 @@ def forward_and_log_det(
 
   Any `tfb.Bijector` will do; only a `FlowBijector` gets the condition.
   """
+  if isinstance(bijector, tfp_private.Invert):
+    return inverse_and_log_det(bijector.bijector, x, event_ndims, condition)
   if isinstance(bijector, FlowBijector):
     y, log_det = bijector.forward_and_log_det(x, condition)
     return y, _sum_extra(log_det, event_ndims, bijector.forward_min_event_ndims)
@@ -227,11 +252,31 @@ def inverse_and_log_det(
   condition: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """`bijector.inverse(y)` and its log-det over `event_ndims`, from one call."""
+  if isinstance(bijector, tfp_private.Invert):
+    return forward_and_log_det(bijector.bijector, y, event_ndims, condition)
   if isinstance(bijector, FlowBijector):
     x, log_det = bijector.inverse_and_log_det(y, condition)
     return x, _sum_extra(log_det, event_ndims, bijector.inverse_min_event_ndims)
   x = bijector.inverse(y)
   return x, bijector.inverse_log_det_jacobian(y, event_ndims)
+
+
+def _broadcast_batch(x, event_ndims, condition):
+  """`x` with the batch shape that it has together with `condition`."""
+  batch = x.shape[: x.shape.rank - event_ndims]
+  other = condition.shape[:-1]
+  if batch.is_fully_defined() and other.is_fully_defined():
+    both = tf.broadcast_static_shape(batch, other)
+    if both == batch:
+      return x
+  elif batch.rank >= other.rank:
+    return x  # Checking sizes at run time would cost static shapes.
+  else:
+    both = tf.broadcast_dynamic_shape(
+      tf.shape(x)[: batch.rank], tf.shape(condition)[:-1]
+    )
+  event = x.shape[x.shape.rank - event_ndims :]
+  return tf.broadcast_to(x, tf.concat([both, event], axis=0))
 
 
 def _sum_extra(log_det, event_ndims, min_event_ndims):
@@ -247,8 +292,8 @@ def adapt(
 ) -> tf.Tensor:
   """Runs `x` through `bijector`, initialising each `FlowBijector` on its way.
 
-  Walks into `tfb.Invert` and `tfb.Chain`, so that a flow can be adapted
-  wherever it stands in a distribution.
+  Walks into `tfb.Invert`, `tfb.Chain` and `tfb.Blockwise`. A layer that is passed
+  through its inverse is left as it is.
 
   Args:
     bijector: any bijector.
@@ -266,6 +311,10 @@ def adapt(
     for part in order:
       x = adapt(part, x, condition, inverted)
     return x
+  if isinstance(bijector, tfp_private.Blockwise):
+    sizes = [int(n) for n in bijector.block_sizes]
+    parts = zip(bijector.bijectors, tf.split(x, sizes, axis=-1))
+    return tf.concat([adapt(b, p, condition, inverted) for b, p in parts], axis=-1)
   if not isinstance(bijector, FlowBijector):
     return bijector.inverse(x) if inverted else bijector.forward(x)
   if inverted:

@@ -81,6 +81,13 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
       self._conditioner = self._expose(conditioner)
 
   @property
+  def takes_condition(self) -> bool:
+    return self._conditioner is not None
+
+  def _event_shape_or_none(self):
+    return self._event
+
+  @property
   def _pixels(self):
     return int(np.prod(self._event[:-1]))
 

@@ -107,6 +107,10 @@ class Multiscale(flow_bijector.FlowBijector):
       axis=-1,
     )
 
+  @property
+  def takes_condition(self) -> bool:
+    return any(getattr(b, 'takes_condition', False) for b in self._levels)
+
   def _forward_event_shape(self, shape):
     if not shape.is_compatible_with(self._event):
       raise ValueError(

@@ -84,8 +84,11 @@ class Preprocess(flow_bijector.FlowBijector):
       return x / self._num_bins - 0.5, log_det
     width = (1.0 - 2.0 * self._alpha) / self._num_bins
     # 1 - s is taken from num_bins - x: subtracting s from 1 would round.
-    log_s = tf.math.log(self._alpha + width * x)
-    log_1_s = tf.math.log(self._alpha + width * (self._num_bins - x))
+    # A rounded sample may lie just outside of the support: no log of a negative.
+    least = self._alpha * 1e-6
+    log_s = tf.math.log(tf.maximum(self._alpha + width * x, least))
+    rest = self._num_bins - x
+    log_1_s = tf.math.log(tf.maximum(self._alpha + width * rest, least))
     return log_s - log_1_s, math.log(width) - log_s - log_1_s
 
   def _inverse_and_log_det(self, y, condition=None):

@@ -53,6 +53,10 @@ class Sequential(flow_bijector.FlowBijector):
   def bijectors(self) -> list[tfb.Bijector]:
     return list(self._bijectors)
 
+  @property
+  def takes_condition(self) -> bool:
+    return any(getattr(b, 'takes_condition', False) for b in self._bijectors)
+
   def _forward_event_shape(self, shape):
     for bijector in self._bijectors:
       shape = bijector.forward_event_shape(shape)

@@ -65,7 +65,13 @@ def run(main: Callable[[], None]) -> None:
 
 def _parse(argv):
   try:
-    words = flags.FLAGS(expand_config(argv))
+    expanded = expand_config(argv)
+    words = flags.FLAGS(expanded)
+    if flags.FLAGS.config is not None and len(expanded) == len(argv):
+      raise UsageError(
+        'Expected --config on the command line; received it in a flagfile. Put '
+        '--flagfile with the path of the configuration there.'
+      )
     if words[1:]:
       raise UsageError(f'Expected flags only, as --workdir=DIR; received {words[1:]}.')
   except (flags.Error, UsageError, OSError) as error:

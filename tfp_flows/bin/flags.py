@@ -36,7 +36,10 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_bool('mixed_precision', False, 'Let the networks compute in bfloat16.')
 flags.DEFINE_bool('jit', True, 'Compile with XLA.')
-flags.DEFINE_integer('seed', 0, 'Of the data, the weights and all noise.')
+flags.DEFINE_integer('seed', 0, 'Of the weights and all noise.', 0, 2**31 - 2)
+flags.DEFINE_integer(
+  'data_seed', 0, 'Of the split of digits and tables, and of the toys.', 0
+)
 flags.DEFINE_integer('batch_size', 64, 'Examples per step.', 1)
 flags.DEFINE_integer('epochs', 100, 'Passes over the training set.', 1)
 flags.DEFINE_enum('optimizer', 'adam', ['adam', 'adamax', 'adamw'], 'Its name.')
@@ -72,5 +75,7 @@ flags.DEFINE_string(
 def shared_as_string() -> str:
   """The values of all shared flags, as the lines of a flagfile."""
   found = flags.FLAGS
-  lines = [found[name].serialize() for name in SHARED]
-  return '\n'.join(line for line in lines if line) + '\n'
+  lines = [found[name].serialize() for name in SHARED if name != 'config']
+  # The configuration is spelt out below; its name is a note.
+  header = f'# --config={found.config}' if found.config else ''
+  return '\n'.join(line for line in [header, *lines] if line) + '\n'

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import os
+import shutil
 from typing import Any
 
 import keras
@@ -27,8 +28,17 @@ __all__ = [
 
 FLAGS = flags.FLAGS
 
-# What a weight file depends on.
-_IDENTITY = ('dataset', 'image_size', 'conditional', 'model', 'arg', 'dtype')
+# What the weights and the test set depend on.
+_IDENTITY = (
+  'dataset',
+  'data_seed',
+  'image_size',
+  'standardize',
+  'conditional',
+  'model',
+  'arg',
+  'dtype',
+)
 
 
 def load_data() -> data_lib.Data:
@@ -39,7 +49,7 @@ def load_data() -> data_lib.Data:
     download=FLAGS.download,
     image_size=FLAGS.image_size,
     standardize=FLAGS.standardize,
-    seed=FLAGS.seed,
+    seed=FLAGS.data_seed,
   )
   if FLAGS.conditional and data.num_classes is None:
     raise cli.UsageError(
@@ -67,6 +77,10 @@ def eval_batches(part: tf.data.Dataset, data: data_lib.Data) -> tf.data.Dataset:
   return inputs.batches(examples(part, data), FLAGS.batch_size)
 
 
+# Arguments of the builders that come from the data and from other flags.
+_GIVEN = ('event_shape', 'num_bins', 'condition_size', 'seed', 'dtype', 'name')
+
+
 def make_model(data: data_lib.Data) -> flow_model.FlowModel:
   """The untrained model of the flags."""
   if FLAGS.mixed_precision:
@@ -84,12 +98,17 @@ def make_model(data: data_lib.Data) -> flow_model.FlowModel:
     num_bins=data.num_bins or 0,
     condition_size=data.num_classes if FLAGS.conditional else None,
   )
-  distribution = builder(data.event_shape, **options | given)
+  try:
+    distribution = builder(data.event_shape, **options | given)
+  except TypeError as error:
+    raise cli.UsageError(
+      f'Expected arguments that fit {FLAGS.model}; received {FLAGS.arg}: {error}'
+    ) from error
   return flow_model.FlowModel(distribution, seed=FLAGS.seed)
 
 
 def _model_args(builder):
-  known = list(inspect.signature(builder).parameters)[1:]
+  known = [p for p in inspect.signature(builder).parameters if p not in _GIVEN]
   args = {}
   for text in FLAGS.arg:
     key, _, value = text.partition('=')
@@ -112,6 +131,24 @@ def trained_model(data: data_lib.Data) -> flow_model.FlowModel:
   model = make_model(data)
   workdir.load_weights(model)
   return model
+
+
+# What an earlier run may have left, and a new one must not be taken for.
+_FILES = (
+  'best.weights.h5',
+  'curves.png',
+  'evaluation_test.json',
+  'evaluation_train.json',
+  'evaluation_validation.json',
+  'flags.txt',
+  'interpolation.npy',
+  'interpolation.png',
+  'metrics.jsonl',
+  'result.json',
+  'sample.npy',
+  'sample.png',
+  'samples.png',
+)
 
 
 class Workdir:
@@ -152,6 +189,7 @@ class Workdir:
       )
     try:
       os.makedirs(self.path, exist_ok=True)
+      self._remove_run()
       FLAGS.workdir = self.path
       with open(self.file('flags.txt'), 'w') as file:
         file.write(flags_lib.shared_as_string())
@@ -159,6 +197,12 @@ class Workdir:
       raise cli.UsageError(
         f'Expected a folder that can be written; {self.path}: {error.strerror}.'
       ) from error
+
+  def _remove_run(self):
+    for name in _FILES:
+      if os.path.exists(self.file(name)):
+        os.remove(self.file(name))
+    shutil.rmtree(self.file('tensorboard'), ignore_errors=True)
 
   def check_same_model(self) -> None:
     """Raises `UsageError` unless `flags.txt` describes the model of the flags."""

@@ -71,16 +71,21 @@ def _training_batches(data: data_lib.Data) -> tf.data.Dataset:
   batch_size = min(FLAGS.batch_size, int(examples.cardinality()))
   batches = inputs.batches(examples, batch_size, shuffle_seed=FLAGS.seed)
   if FLAGS.augment_shift and data.num_bins is not None:
-    batches = batches.map(_shifted, num_parallel_calls=tf.data.AUTOTUNE)
+    seeds = tf.data.Dataset.random(seed=FLAGS.seed, rerandomize_each_iteration=True)
+    batches = tf.data.Dataset.zip(batches, seeds.batch(2)).map(
+      lambda batch, seed: _shifted(seed, *batch), num_parallel_calls=tf.data.AUTOTUNE
+    )
   return batches
 
 
-def _shifted(x, condition, weight):
+def _shifted(seed, x, condition, weight):
   """Each image of the batch moved by its own random offset."""
   most = FLAGS.augment_shift
   pad = [[0, 0], [most, most], [most, most], [0, 0]]
   count, height, width = x.shape[:3]
-  offsets = tf.random.uniform([2, count], 0, 2 * most + 1, tf.int32)
+  offsets = tf.random.stateless_uniform(
+    [2, count], seed, minval=0, maxval=2 * most + 1, dtype=tf.int32
+  )
   rows = offsets[0][:, tf.newaxis] + tf.range(height)
   columns = offsets[1][:, tf.newaxis] + tf.range(width)
   x = tf.gather(tf.pad(x, pad), rows, axis=1, batch_dims=1)
@@ -129,7 +134,12 @@ def _callbacks(
 
   found = [
     keras.callbacks.ModelCheckpoint(
-      workdir.weights, save_best_only=True, save_weights_only=True, **monitor
+      workdir.weights,
+      save_best_only=True,
+      save_weights_only=True,
+      # Otherwise the first epoch is the best, be it NaN.
+      initial_value_threshold=float('inf'),
+      **monitor,
     ),
     callbacks.JsonLines(workdir.file('metrics.jsonl')),
     keras.callbacks.TensorBoard(workdir.file('tensorboard'), write_graph=False),

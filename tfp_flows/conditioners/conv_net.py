@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.internal import shapes
+from tfp_flows.math import normalization
 
 __all__ = ['ConvNet']
 
@@ -133,7 +134,7 @@ class _ScaleAndShift(keras.layers.Layer):
     axes = list(range(x.shape.rank - 1))
     mean, variance = tf.nn.moments(tf.cast(x, self.variable_dtype), axes)
     self.shift.assign(-mean)
-    self.log_scale.assign(-0.5 * tf.math.log(variance + 1e-6))
+    self.log_scale.assign(normalization.log_scale_of(tf.sqrt(variance), mean))
 
   def call(self, x):
     return (x + self.shift) * keras.ops.exp(self.log_scale)

@@ -86,7 +86,7 @@ def _bounds(count, name):
       f'test; {name} has {count}.'
     )
   train_and_validation = count - count // 5
-  train = train_and_validation - train_and_validation // 10
+  train = train_and_validation - max(1, train_and_validation // 10)
   return [
     slice(train),
     slice(train, train_and_validation),

@@ -55,7 +55,11 @@ def tfds_images(
 
   try:
     builder = tfds.builder(name, data_dir=data_dir)
-  except tfds.core.registered.DatasetNotFoundError as error:
+  except (
+    tfds.core.registered.DatasetNotFoundError,
+    AssertionError,
+    ValueError,
+  ) as error:
     raise ValueError(
       f"Expected 'digits', a toy, a path ending in .csv or .npy, or the name of a "
       f'TensorFlow data set; received {name!r}.'

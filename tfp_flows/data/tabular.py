@@ -16,7 +16,7 @@ def read_table(path: str) -> np.ndarray:
       column names.
 
   Returns:
-    float32 array.
+    float64 array.
 
   Raises:
     ValueError: if the file is missing, no table, empty, or has entries that are
@@ -36,7 +36,7 @@ def read_table(path: str) -> np.ndarray:
       f'Expected finite numbers in {path}; received {table[row, column]} in row '
       f'{row}, column {column}. Remove or impute such rows.'
     )
-  return table.astype(np.float32)
+  return table.astype(np.float64)
 
 
 def _read_npy(path):
@@ -59,7 +59,7 @@ def _read_csv(path):
     raise ValueError(
       f'Expected a CSV file at {path}; it cannot be read: {error}'
     ) from error
-  header = int(bool(lines) and not _is_number(lines[0].split(',')[0]))
+  header = int(bool(lines) and not any(map(_is_number, lines[0].split(','))))
   if len(lines) == header:
     raise ValueError(f'Expected rows of numbers in {path}; it is empty.')
   try:
@@ -85,7 +85,7 @@ def standardize(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     ValueError: if a column is constant: its density would be infinite.
   """
   mean, deviation = train.mean(0), train.std(0)
-  constant = np.flatnonzero(deviation <= 1e-7 * np.maximum(1, np.abs(mean)))
+  constant = np.flatnonzero(deviation <= 1e-14 * np.abs(mean))
   if constant.size:
     raise ValueError(
       f'Expected columns that vary; columns {constant.tolist()} are constant. '

@@ -2,14 +2,16 @@
 
 from typing import Any
 
+from tensorflow_probability.python.bijectors import blockwise
 from tensorflow_probability.python.bijectors import chain
 from tensorflow_probability.python.bijectors import invert
 from tensorflow_probability.python.internal import cache_util
 
-__all__ = ['Chain', 'Invert', 'OneCallCache']
+__all__ = ['Blockwise', 'Chain', 'Invert', 'OneCallCache']
 
-# What `tfb.Chain(...)` and `tfb.Invert(...)` make of parts that are no composite
-# tensors is an instance of these, and not of `tfb.Chain` or `tfb.Invert`.
+# What `tfb.Chain(...)` and the like make of parts that are no composite tensors is
+# an instance of these, and not of `tfb.Chain`.
+Blockwise = blockwise._Blockwise
 Chain = chain._Chain
 Invert = invert._Invert
 

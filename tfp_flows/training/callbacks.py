@@ -22,7 +22,10 @@ class JsonLines(keras.callbacks.Callback):
       pass
 
   def on_epoch_end(self, epoch, logs=None):
-    row = {'epoch': epoch + 1} | {k: float(v) for k, v in (logs or {}).items()}
+    values = {k: float(v) for k, v in (logs or {}).items()}
+    # JSON has no NaN.
+    values = {k: v if np.isfinite(v) else None for k, v in values.items()}
+    row = {'epoch': epoch + 1} | values
     with open(self._path, 'a') as file:
       file.write(json.dumps(row) + '\n')
 

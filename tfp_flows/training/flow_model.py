@@ -8,12 +8,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import flow_bijector
-from tfp_flows.bijectors import preprocess
 from tfp_flows.distributions import dequantization as dequantization_lib
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import seeds
 from tfp_flows.training import inputs
+from tfp_flows.training import likelihood as likelihood_lib
 from tfp_flows.training import metrics
 
 __all__ = ['FlowModel']
@@ -73,7 +72,7 @@ class FlowModel(keras.Model):
       ValueError: if there is nothing to train.
     """
     super().__init__(name=name, dtype=distribution.dtype.name)
-    self._distribution = distribution
+    self._likelihood = likelihood_lib.Likelihood(distribution, dequantization)
     layers, variables = keras_parameters.keras_view(distribution)
     self._flow_layers, self._flow_variables = layers, variables
     if not self.trainable_variables:
@@ -82,20 +81,17 @@ class FlowModel(keras.Model):
         f'{distribution.name!r}, which has none. A network inside a function '
         f'is invisible to TensorFlow: pass it as the conditioner itself.'
       )
-    if dequantization is None:
-      dequantization = _default_dequantization(distribution)
-    self._dequantization = dequantization
     self._noise = keras.random.SeedGenerator(seed, name='noise')
     # Evaluation draws the same noise each time, so that epochs compare.
     self._test_noise = keras.random.SeedGenerator(
       0 if seed is None else seed + 1, name='test_noise'
     )
     self._test_noise_start = self._test_noise.state.numpy()
-    self._nll = metrics.NegativeLogLikelihood()
+    self._nll = metrics.NegativeLogLikelihood(dtype=self.dtype)
     self._bits_per_dim = None
-    if dequantization is not None:
+    if self.dequantization is not None:
       num_dims = distribution.event_shape.num_elements()
-      self._bits_per_dim = metrics.BitsPerDim(num_dims)
+      self._bits_per_dim = metrics.BitsPerDim(num_dims, dtype=self.dtype)
     self._checker = inputs.Checker(distribution.event_shape, self._check)
     self._seed = seed
     self._compiled = {}
@@ -104,16 +100,16 @@ class FlowModel(keras.Model):
   @property
   def distribution(self) -> tfd.Distribution:
     """The distribution; of dequantized pixels if there is dequantization."""
-    return self._distribution
+    return self._likelihood.distribution
 
   @property
   def dequantization(self) -> dequantization_lib.UniformDequantization | None:
-    return self._dequantization
+    return self._likelihood.dequantization
 
   @property
   def num_bins(self) -> int | None:
     """Number of values of a pixel, or None for continuous data."""
-    return self._dequantization and self._dequantization.num_bins
+    return self._likelihood.num_bins
 
   # Training.
 
@@ -127,22 +123,15 @@ class FlowModel(keras.Model):
         )
     if kwargs.get('run_eagerly'):
       jit_compile = False
+    self._compiled.clear()
     super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
   def call(self, x, condition=None, training=False):
     noise = self._noise if training else self._test_noise
-    return self._log_prob(x, condition, self._next_seed(noise))
+    return self._likelihood.log_prob(x, condition, self._next_seed(noise))
 
   def _next_seed(self, generator):
     return tf.cast(generator.next(), tf.int32)
-
-  def _log_prob(self, x, condition, seed, num_samples=1):
-    kwargs = {} if condition is None else dict(condition=condition)
-    if self._dequantization is None:
-      return self._distribution.log_prob(x, **kwargs)
-    return self._dequantization.log_prob(
-      self._distribution, x, seed, num_samples, **kwargs
-    )
 
   def train_step(self, data):
     x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -150,7 +139,9 @@ class FlowModel(keras.Model):
       log_prob = self(x, condition, training=True)
       loss = _weighted_mean(-log_prob, weight)
       loss += sum(tf.cast(extra, loss.dtype) for extra in self.losses)
-      scaled = self.optimizer.scale_loss(loss)
+      # Keras adds the gradients of replicas up.
+      replicas = tf.distribute.get_strategy().num_replicas_in_sync
+      scaled = self.optimizer.scale_loss(loss / replicas)
     self._check_all_seen(tape.watched_variables())
     weights = self.trainable_weights
     gradients = tape.gradient(scaled, weights)
@@ -180,6 +171,8 @@ class FlowModel(keras.Model):
     return [m for m in (self._nll, self._bits_per_dim) if m is not None]
 
   def _update_metrics(self, log_prob, weight):
+    if weight is not None:
+      weight = tf.reshape(weight, tf.shape(log_prob))
     for metric in self.metrics:
       metric.update_state(log_prob, sample_weight=weight)
     return {m.name: m.result() for m in self.metrics}
@@ -204,7 +197,12 @@ class FlowModel(keras.Model):
       ValueError: if the data are empty, of another shape, not finite, or pixels
         out of range.
     """
-    if validation_split and not isinstance(x, tf.data.Dataset):
+    if validation_split:
+      if isinstance(x, tf.data.Dataset) or validation_data is not None:
+        raise ValueError(
+          'Expected validation_split with arrays and without validation_data; '
+          'split the tf.data.Dataset, or pass one of the two.'
+        )
       x, y, sample_weight, validation_data = _split(
         x, y, sample_weight, validation_split
       )
@@ -217,12 +215,18 @@ class FlowModel(keras.Model):
     order = self._shuffle_seed() if shuffle else None
     batches = self._batches(x, y, sample_weight, batch_size, order)
     with self._plain_data_errors():
-      return super().fit(
+      history = super().fit(
         batches, validation_data=validation_data, shuffle=False, **kwargs
       )
+    if history.epoch and not history.history:
+      raise ValueError(inputs.EMPTY)
+    return history
 
   def _shuffle_seed(self):
-    return random.randrange(2**31) if self._seed is None else self._seed
+    if self._seed is None:
+      return random.randrange(2**31)
+    # A second `fit` goes on with other orders.
+    return self._seed + int(self.optimizer.iterations)
 
   def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
     """Like `keras.Model.evaluate`; `y` is the condition."""
@@ -230,23 +234,39 @@ class FlowModel(keras.Model):
     if not kwargs.get('_use_cached_eval_dataset'):
       x = self._batches(x, y, sample_weight, batch_size)
     with self._plain_data_errors():
-      return super().evaluate(x, **kwargs)
+      result = super().evaluate(x, **kwargs)
+    if isinstance(result, (list, dict)) and not result:
+      raise ValueError(inputs.EMPTY)
+    return result
+
+  def predict(self, x, y=None, batch_size=None, **kwargs):
+    """The log-likelihood of each example, in nats; `y` is the condition."""
+    self._test_noise.state.assign(self._test_noise_start)
+    count = None if isinstance(x, tf.data.Dataset) else len(x)
+    batches = self._batches(x, y, None, batch_size)
+    with self._plain_data_errors():
+      return super().predict(batches, **kwargs)[:count]
 
   def _batches(self, x, condition, sample_weight, batch_size, order=None):
     if isinstance(x, tf.data.Dataset):
-      return self._checker(_as_tuples(x))
+      x = _as_tuples(x)
+      self._likelihood.check_condition(
+        x.element_spec[1] if len(x.element_spec) > 1 else None
+      )
+      return self._checker(x)
+    self._likelihood.check_condition(condition)
     if not hasattr(x, '__array__') and not isinstance(x, (list, tuple)):
       raise ValueError(
         f'Expected arrays or a tf.data.Dataset; received {type(x).__name__}.'
       )
     x = self._check(x)
-    if self._dequantization is None:
-      x = x.astype(self._distribution.dtype.as_numpy_dtype)
+    if self.dequantization is None:
+      x = x.astype(self.distribution.dtype.as_numpy_dtype)
     examples = inputs.array_examples(x, condition, sample_weight)
     return inputs.batches(examples, min(batch_size or 32, len(x)), order)
 
   def _check(self, x):
-    shape = tuple(self._distribution.event_shape)
+    shape = tuple(self.distribution.event_shape)
     return inputs.check_examples(x, shape, self.num_bins)
 
   @contextlib.contextmanager
@@ -277,17 +297,12 @@ class FlowModel(keras.Model):
       x, condition = _first_examples(_as_tuples(x), num_examples)
     x = self._check(x[:num_examples])
     condition = None if condition is None else condition[:num_examples]
-    if self._dequantization is not None:
-      x = self._dequantization.dequantize(
-        x, self._next_seed(self._noise), self._distribution.dtype
-      )
-    else:
-      x = tf.convert_to_tensor(x, self._distribution.dtype)
-    flow_bijector.adapt(self._transformed().bijector, x, condition, inverted=True)
+    self._likelihood.check_condition(condition)
+    self._likelihood.adapt(x, condition, self._next_seed(self._noise))
 
   # Inference.
 
-  def log_prob(self, x, condition=None, seed=None, num_samples: int = 1):
+  def log_prob(self, x, condition=None, seed=None, num_samples: int = 1) -> tf.Tensor:
     """Log-likelihood of each example, in nats.
 
     Args:
@@ -299,8 +314,12 @@ class FlowModel(keras.Model):
     Returns:
       Tensor of the batch shape.
     """
-    return self._run('log_prob', num_samples)(
-      self._as_tensor(x), condition, self._seed_of(seed)
+    return self._run(
+      'log_prob',
+      self._examples(x),
+      condition,
+      self._seed_of(seed),
+      num_samples=num_samples,
     )
 
   def sample(
@@ -315,8 +334,9 @@ class FlowModel(keras.Model):
         nearer to the mode, as in section 6 of the Glow paper.
       seed: int or stateless seed; None draws one.
     """
-    x = self._run('sample', n, temperature)(condition, self._seed_of(seed))
-    return self._quantized(x)
+    return self._run(
+      'sample', condition, self._seed_of(seed), n=n, temperature=temperature
+    )
 
   def sample_and_log_prob(
     self, n: int = 1, condition=None, seed=None
@@ -325,93 +345,45 @@ class FlowModel(keras.Model):
 
     The draws are not quantized: the density is that of `distribution`.
     """
-    return self._run('sample_and_log_prob', n)(condition, self._seed_of(seed))
+    return self._run('sample_and_log_prob', condition, self._seed_of(seed), n=n)
 
   def encode(self, x, condition=None, seed=None) -> tf.Tensor:
     """The latents of examples, dequantized with `seed` if they are integers."""
-    return self._run('encode')(self._as_tensor(x), condition, self._seed_of(seed))
+    return self._run('encode', self._examples(x), condition, self._seed_of(seed))
 
   def decode(self, z, condition=None) -> tf.Tensor:
     """The examples of latents; integers if the model dequantizes."""
-    return self._quantized(self._run('decode')(z, condition))
+    z = tf.nest.map_structure(lambda t: tf.cast(t, self.distribution.dtype), z)
+    return self._run('decode', z, condition)
 
-  def _as_tensor(self, x):
-    if self._dequantization is None:
-      return tf.convert_to_tensor(x, self._distribution.dtype)
-    return tf.convert_to_tensor(x)
-
-  def _quantized(self, x):
-    return x if self._dequantization is None else self._dequantization.quantize(x)
+  def _examples(self, x):
+    if not tf.is_symbolic_tensor(x):
+      inputs.check_values(np.asarray(x), self.num_bins)
+    return tf.convert_to_tensor(
+      x, None if self.dequantization else self.distribution.dtype
+    )
 
   def _seed_of(self, seed):
-    if seed is None:
-      return self._next_seed(self._noise)
-    return seeds.stateless_seed(seed)
+    return self._next_seed(self._noise) if seed is None else seeds.stateless_seed(seed)
 
-  def _transformed(self):
-    if not hasattr(self._distribution, 'bijector'):
-      raise ValueError(
-        f'Expected a tfd.TransformedDistribution, which has latents; received '
-        f'{type(self._distribution).__name__}.'
-      )
-    return self._distribution
-
-  def _run(self, method, *static):
-    """The compiled function of an inference method, traced once per shape."""
-    key = (method, *static)
+  def _run(self, method, *args, **static):
+    """Calls a method of the likelihood, compiled once per shape."""
+    condition = args[0] if method.startswith('sample') else args[1]
+    self._likelihood.check_condition(condition)
+    key = (method, *static.values())
     if key not in self._compiled:
-      fn = getattr(self, f'_compute_{method}')
-      jit_compile = self.jit_compile if self.compiled else True
-
-      def compiled(*args):
-        return fn(*static, *args)
-
-      self._compiled[key] = tf.function(compiled, jit_compile=jit_compile)
-    return self._compiled[key]
-
-  def _compute_log_prob(self, num_samples, x, condition, seed):
-    return self._log_prob(x, condition, seed, num_samples)
-
-  def _compute_sample(self, n, temperature, condition, seed):
-    if temperature == 1.0:
-      return self._distribution.sample(n, seed=seed, **_given(condition))
-    base = self._transformed().distribution
-    z = tf.nest.map_structure(
-      lambda z, mean: mean + tf.cast(temperature, z.dtype) * (z - mean),
-      base.sample(n, seed=seed),
-      base.mean(),
-    )
-    return self._distribution.bijector.forward(z, **_given(condition))
-
-  def _compute_sample_and_log_prob(self, n, condition, seed):
-    return self._distribution.experimental_sample_and_log_prob(
-      n, seed=seed, **_given(condition)
-    )
-
-  def _compute_encode(self, x, condition, seed):
-    if self._dequantization is not None:
-      x = self._dequantization.dequantize(x, seed, self._distribution.dtype)
-    return self._transformed().bijector.inverse(x, **_given(condition))
-
-  def _compute_decode(self, z, condition):
-    return self._transformed().bijector.forward(z, **_given(condition))
-
-
-def _given(condition):
-  return {} if condition is None else dict(condition=condition)
-
-
-def _default_dequantization(distribution):
-  layers = [m for m in distribution.submodules if isinstance(m, preprocess.Preprocess)]
-  if not layers:
-    return None
-  return dequantization_lib.UniformDequantization(layers[0].num_bins)
+      fn = getattr(self._likelihood, method)
+      self._compiled[key] = tf.function(
+        lambda *args: fn(*args, *static.values()),
+        jit_compile=self.jit_compile if self.compiled else True,
+      )
+    return self._compiled[key](*args)
 
 
 def _weighted_mean(values, weights):
   if weights is None:
     return tf.reduce_mean(values)
-  weights = tf.cast(weights, values.dtype)
+  weights = tf.reshape(tf.cast(weights, values.dtype), tf.shape(values))
   return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
 
 

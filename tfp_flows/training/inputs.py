@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-__all__ = ['Checker', 'array_examples', 'batches', 'check_examples']
+__all__ = ['Checker', 'array_examples', 'batches', 'check_examples', 'check_values']
 
 EMPTY = 'Expected at least one example; received an empty data set.'
 
@@ -30,6 +30,12 @@ def check_examples(
   check_shape(x.shape, event_shape)
   if not len(x):
     raise ValueError(EMPTY)
+  check_values(x, num_bins)
+  return x
+
+
+def check_values(x: np.ndarray, num_bins: int | None) -> None:
+  """The part of `check_examples` that is about numbers, for any shape."""
   if not np.issubdtype(x.dtype, np.number):
     raise ValueError(f'Expected numbers; received dtype {x.dtype}.')
   if not np.isfinite(x).all():
@@ -45,7 +51,6 @@ def check_examples(
       f'have no density: pass `dequantization=tff.UniformDequantization(...)`, '
       f'or cast what is continuous.'
     )
-  return x
 
 
 def check_shape(shape: Sequence[int | None], event_shape: Sequence[int]) -> None:
@@ -118,7 +123,12 @@ def array_examples(
   """
   if sample_weight is None:
     sample_weight = np.ones([len(x)], np.float32)
-  parts = dict(examples=x, weights=np.asarray(sample_weight, np.float32))
+  weights = np.asarray(sample_weight, np.float32)
+  if weights.ndim != 1 and weights.shape != (len(weights), 1):
+    raise ValueError(
+      f'Expected one weight per example, [{len(x)}]; received {list(weights.shape)}.'
+    )
+  parts = dict(examples=x, weights=weights.reshape(-1))
   if condition is not None:
     parts['conditions'] = np.asarray(condition)
   for name, value in parts.items():

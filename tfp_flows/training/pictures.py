@@ -133,13 +133,14 @@ def save_curves(path: str, metrics_path: str, names: Sequence[str]) -> None:
   figure = matplotlib.figure.Figure(figsize=(6, 4), layout='constrained')
   axis = figure.subplots()
   for key, label in ((name, 'training'), (f'val_{name}', 'validation')):
-    points = [(row['epoch'], row[key]) for row in rows if key in row]
+    points = [(r['epoch'], r[key]) for r in rows if r.get(key) is not None]
     if points:
       axis.plot(*zip(*points), label=label)
   # The first epochs lie far above the rest and would flatten it.
-  values = [row[k] for row in rows for k in (name, f'val_{name}') if k in row]
-  top = np.quantile(values, 0.95)
-  if np.isfinite(top) and top > min(values):
+  keys = (name, f'val_{name}')
+  values = [r[k] for r in rows for k in keys if r.get(k) is not None]
+  top = np.quantile(values, 0.95) if values else 0
+  if values and top > min(values):
     axis.set_ylim(min(values) - 0.05 * (top - min(values)), top)
   axis.set(xlabel='epoch', ylabel=name)
   axis.legend()

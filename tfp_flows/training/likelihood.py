@@ -1,0 +1,131 @@
+"""The distribution of data as they come: integers or real numbers."""
+
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import flow_bijector
+from tfp_flows.bijectors import preprocess
+from tfp_flows.distributions import dequantization as dequantization_lib
+
+__all__ = ['Likelihood']
+
+tfd = tfp.distributions
+
+
+class Likelihood:
+  """A density and, for integers, its dequantization. Pure functions of tensors.
+
+  Attributes:
+    distribution: the density.
+    dequantization: or None for continuous data.
+  """
+
+  def __init__(
+    self,
+    distribution: tfd.Distribution,
+    dequantization: dequantization_lib.UniformDequantization | None = None,
+  ):
+    """By default the dequantization is what a `Preprocess` layer says."""
+    self.distribution = distribution
+    self.dequantization = dequantization or _default_dequantization(distribution)
+    self._layers = [
+      m for m in distribution.submodules if isinstance(m, flow_bijector.FlowBijector)
+    ]
+
+  @property
+  def num_bins(self) -> int | None:
+    """Number of values of a pixel, or None for continuous data."""
+    return self.dequantization and self.dequantization.num_bins
+
+  def log_prob(self, x, condition, seed, num_samples: int = 1) -> tf.Tensor:
+    """Log-likelihood of each example, or its bound, in nats."""
+    if self.dequantization is None:
+      return self.distribution.log_prob(x, **_given(condition))
+    return self.dequantization.log_prob(
+      self.distribution, x, seed, num_samples, **_given(condition)
+    )
+
+  def sample(self, condition, seed, n: int, temperature: float = 1.0) -> tf.Tensor:
+    """`n` examples from latents scaled about their mean."""
+    if temperature == 1.0:
+      x = self.distribution.sample(n, seed=seed, **_given(condition))
+      return self._quantized(x)
+    base = self._transformed().distribution
+    z = tf.nest.map_structure(
+      lambda z, mean: mean + tf.cast(temperature, z.dtype) * (z - mean),
+      base.sample(n, seed=seed),
+      base.mean(),
+    )
+    return self.decode(z, condition)
+
+  def sample_and_log_prob(self, condition, seed, n: int):
+    """`n` draws of the density and its logarithm there."""
+    return self.distribution.experimental_sample_and_log_prob(
+      n, seed=seed, **_given(condition)
+    )
+
+  def encode(self, x, condition, seed) -> Any:
+    """Latents of examples."""
+    return self._transformed().bijector.inverse(
+      self._dequantized(x, seed), **_given(condition)
+    )
+
+  def decode(self, z, condition) -> tf.Tensor:
+    """Examples of latents."""
+    return self._quantized(self._transformed().bijector.forward(z, **_given(condition)))
+
+  def adapt(self, x, condition, seed) -> None:
+    """Initialises every layer from a batch of examples.
+
+    Raises:
+      ValueError: if a layer that adapts is not on the way from data to latent.
+    """
+    x, distribution = self._dequantized(x, seed), self._transformed()
+    while hasattr(distribution, 'bijector'):
+      x = flow_bijector.adapt(distribution.bijector, x, condition, inverted=True)
+      distribution = distribution.distribution
+    left = [m.name for m in self._layers if not getattr(m, 'adapted', True)]
+    if left:
+      raise ValueError(
+        f'Expected every layer that adapts to lie on the way from data to latent; '
+        f'{left} are passed through their inverse, or hidden in another bijector.'
+      )
+
+  def check_condition(self, condition: Any) -> None:
+    """Raises `ValueError` if there is a condition that no layer takes."""
+    given = condition is not None and not isinstance(condition, tf.NoneTensorSpec)
+    if given and self._layers and not any(m.takes_condition for m in self._layers):
+      raise ValueError(
+        'Expected no condition, as no layer of the model takes one; received one. '
+        'Build the model with `condition_size`, or pass the examples alone: labels '
+        'stand where a flow has its condition.'
+      )
+
+  def _dequantized(self, x, seed):
+    if self.dequantization is None:
+      return tf.convert_to_tensor(x, self.distribution.dtype)
+    return self.dequantization.dequantize(x, seed, self.distribution.dtype)
+
+  def _quantized(self, x):
+    return x if self.dequantization is None else self.dequantization.quantize(x)
+
+  def _transformed(self):
+    if not hasattr(self.distribution, 'bijector'):
+      raise ValueError(
+        f'Expected a tfd.TransformedDistribution, which has latents; received '
+        f'{type(self.distribution).__name__}.'
+      )
+    return self.distribution
+
+
+def _given(condition):
+  return {} if condition is None else dict(condition=condition)
+
+
+def _default_dequantization(distribution):
+  layers = [m for m in distribution.submodules if isinstance(m, preprocess.Preprocess)]
+  if not layers:
+    return None
+  return dequantization_lib.UniformDequantization(layers[0].num_bins)
