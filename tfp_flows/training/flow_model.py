@@ -72,6 +72,7 @@ class FlowModel(keras.Model):
       ValueError: if there is nothing to train.
     """
     super().__init__(name=name, dtype=distribution.dtype.name)
+    self._distribution = distribution  # As an attribute, so that checkpoints see it.
     self._likelihood = likelihood_lib.Likelihood(distribution, dequantization)
     layers, variables = keras_parameters.keras_view(distribution)
     self._flow_layers, self._flow_variables = layers, variables
@@ -100,7 +101,7 @@ class FlowModel(keras.Model):
   @property
   def distribution(self) -> tfd.Distribution:
     """The distribution; of dequantized pixels if there is dequantization."""
-    return self._likelihood.distribution
+    return self._distribution
 
   @property
   def dequantization(self) -> dequantization_lib.UniformDequantization | None:

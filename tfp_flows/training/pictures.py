@@ -44,17 +44,23 @@ def save_image_grid(
       f'Expected images [N, H, W, C] with 1, 3 or 4 channels; received '
       f'{list(images.shape)}.'
     )
-  count, height, width, channels = images.shape
+  count, _, width, channels = images.shape
   columns = columns or int(np.ceil(np.sqrt(count)))
   rows = -(-count // columns)
   scale = scale or max(1, 64 // width)
-  blank = rows * columns - count
-  images = np.concatenate([images, np.zeros_like(images[:1].repeat(blank, 0))])
+  images = (images.astype(np.float64) / (num_bins - 1)).clip(0, 1)
+  images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+  # A grey line on the right of each image and below it.
+  line = max(1, scale // 4)
+  images = np.pad(
+    images,
+    [(0, rows * columns - count), (0, line), (0, line), (0, 0)],
+    constant_values=0.3,
+  )
+  _, height, width, _ = images.shape
   grid = images.reshape(rows, columns, height, width, channels)
   grid = grid.transpose(0, 2, 1, 3, 4)
   grid = grid.reshape(rows * height, columns * width, channels)
-  grid = (grid.astype(np.float64) / (num_bins - 1)).clip(0, 1)
-  grid = grid.repeat(scale, axis=0).repeat(scale, axis=1)
   if channels == 1:
     grid = grid.repeat(3, axis=2)
   matplotlib.image.imsave(path, grid)
@@ -143,7 +149,8 @@ def save_curves(path: str, metrics_path: str, names: Sequence[str]) -> None:
   if values and top > min(values):
     axis.set_ylim(min(values) - 0.05 * (top - min(values)), top)
   axis.set(xlabel='epoch', ylabel=name)
-  axis.legend()
+  if axis.lines:
+    axis.legend()
   figure.savefig(path, dpi=100)
 
 
