@@ -29,7 +29,8 @@ def load():
 
 def test_two_moons(load, tmp_path):
   picture = tmp_path / 'moons.png'
-  assert load('two_moons')['run'](epochs=2, picture=str(picture)) < 3.3
+  # Above the entropy of the data, below the Gaussian with its moments.
+  assert 2.394 < load('two_moons')['run'](epochs=2, picture=str(picture)) < 3.295
   assert picture.exists()
 
 

@@ -21,7 +21,8 @@ class FlowBijector(tfb.Bijector):
   derived, and value and log-det come from *one* evaluation: a coupling runs its
   network once per `log_prob` and once per `sample`, also inside `tfb.Chain`,
   `tfb.Invert` and `tfd.TransformedDistribution`. TFP keys this cache by tensor
-  identity: after a variable has changed, ask with a fresh tensor.
+  identity: after a variable has changed, ask with a fresh tensor. An entry lives
+  as long as its input.
 
   #### How to write a layer
 

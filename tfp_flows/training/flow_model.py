@@ -20,7 +20,6 @@ __all__ = ['FlowModel']
 tfd = tfp.distributions
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class FlowModel(keras.Model):
   """Fits any TFP distribution to data by maximum likelihood.
 
