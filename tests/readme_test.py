@@ -5,6 +5,7 @@ import re
 
 import keras
 import pytest
+import tensorflow as tf
 
 import tfp_flows as tff
 from tfp_flows.bin import cli
@@ -15,7 +16,7 @@ README = (ROOT / 'README.md').read_text()
 
 
 def test_python_block_runs(monkeypatch):
-  (block,) = re.findall(r'```python\n(.*?)```', README, re.S)
+  block, custom = re.findall(r'```python\n(.*?)```', README, re.S)
   fit = keras.Model.fit
   monkeypatch.setattr(
     keras.Model, 'fit', lambda *a, **k: fit(*a, **k | dict(epochs=1, verbose=0))
@@ -24,6 +25,9 @@ def test_python_block_runs(monkeypatch):
   assert len(lines) == 12
   names = {}
   exec(block, names)
+  own = {}
+  exec(custom, own)
+  assert own['flow'].log_prob(tf.zeros([2, 6])).shape == (2,)
   assert names['samples'].shape == (16, 8, 8, 1)
   assert names['log_prob'].shape == (397,)
 

@@ -184,7 +184,8 @@ def test_conditional_run(tmp_path):
 
 def test_table_run(tmp_path):
   path, folder = str(tmp_path / 't.npy'), str(tmp_path / 'run')
-  np.save(path, np.random.default_rng(0).normal(size=[60, 3]))
+  table = np.random.default_rng(0).normal(size=[60, 3])
+  np.save(path, table * [10, 1, 1] + [100, 0, 0])
   call(
     train,
     f'--dataset={path}',
@@ -201,7 +202,14 @@ def test_table_run(tmp_path):
   words = (f'--flagfile={folder}/flags.txt',)
   call(sample, *words)
   call(interpolate, *words)
-  assert np.load(f'{folder}/sample.npy').shape == (64, 3)
+  samples = np.load(f'{folder}/sample.npy')
+  assert samples.shape == (64, 3)
+  assert 80 < samples[:, 0].mean() < 120
+  found = result(folder)
+  shift = found['nats_in_units_of_the_data'] - found['nats']
+  np.testing.assert_allclose(shift, np.log([10, 1, 1]).sum(), atol=0.4)
+  with open(f'{folder}/flags.txt') as file:
+    assert f'--dataset={path}\n' in file.read()
 
 
 def test_augmentation_moves_images(tmp_path):
@@ -344,6 +352,41 @@ def test_errors_of_a_process_are_one_line():
     assert done.returncode == 1
     assert done.stdout == ''
     assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize('command', ['train', 'sample'])
+def test_help_lists_all_flags(command):
+  done = process(f'tfp_flows.bin.{command}', '--helpshort')
+  assert done.returncode == 0
+  own = {'train': '--[no]overwrite', 'sample': '--output'}[command]
+  for flag in (own, '--workdir', '--arg', '--learning_rate'):
+    assert flag in done.stdout
+
+
+def test_workdir_stands_for_its_flagfile(run_dir, tmp_path):
+  words = ['command', f'--workdir={run_dir}', '--seed=1']
+  expected = ['command', f'--flagfile={run_dir}/flags.txt', *words[1:]]
+  assert cli.expand_workdir(words) == expected
+  assert cli.expand_workdir(expected) == expected
+  other = ['command', f'--workdir={tmp_path}']
+  assert cli.expand_workdir(other) == other
+
+
+def test_interrupted_training_keeps_the_best_weights(tmp_path, monkeypatch, capsys):
+  from tfp_flows.training import callbacks
+
+  def interrupt(self, epoch, logs=None):
+    raise KeyboardInterrupt
+
+  words = ('--dataset=moons', '--model=real_nvp', *TINY, '--nojit', '--epochs=3')
+  monkeypatch.setattr(callbacks.StopOnDivergence, 'on_epoch_end', interrupt)
+  call(train, *words, f'--workdir={tmp_path}/run')
+  assert 'Interrupted; the best weights so far are kept' in capsys.readouterr().out
+  assert np.isfinite(result(tmp_path / 'run')['nats'])
+  monkeypatch.setattr(callbacks.StopOnDivergence, 'on_epoch_begin', interrupt)
+  with pytest.raises(SystemExit):
+    call(train, *words, f'--workdir={tmp_path}/other')
+  assert capsys.readouterr().err == 'error: interrupted\n'
 
 
 def test_list_of_configs():

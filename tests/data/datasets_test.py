@@ -63,6 +63,8 @@ def test_tables(name, tmp_path):
   standard = arrays(data.load(path).train)[0]
   np.testing.assert_allclose(standard.mean(0), 0, atol=1e-5)
   np.testing.assert_allclose(standard.std(0), 1, atol=1e-5)
+  back = data.load(path).in_units(standard)
+  np.testing.assert_allclose(back, parts[0], rtol=1e-6)
 
 
 def write(path, text):

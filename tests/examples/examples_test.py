@@ -18,10 +18,16 @@ def load():
 
   def load_once(name):
     if name not in loaded:
+      # The commands, tested in the same process, have flags of the same names.
+      commands = flags.FLAGS.flags_by_module_dict().get('tfp_flows.bin.flags', [])
+      for flag in commands:
+        delattr(flags.FLAGS, flag.name)
       known = set(flags.FLAGS)
       loaded[name] = runpy.run_path(str(EXAMPLES / f'{name}.py'))
       for flag in set(flags.FLAGS) - known:
         delattr(flags.FLAGS, flag)
+      for flag in commands:
+        flags.FLAGS[flag.name] = flag
     return loaded[name]
 
   return load_once

@@ -488,6 +488,22 @@ def test_conditions_of_any_dtype_and_more_than_examples():
   assert model.decode(np.zeros([6, 2]), onehot).shape == (6, 2)
 
 
+def test_condition_through_the_default_keywords_of_tfp():
+  mask = tff.ChannelMask([2])
+  network = tff.MLP([1], 2, condition_size=3, seed=0)
+  flow = tff.Sequential([tff.ActNorm([2]), tff.AffineCoupling(mask, network)])
+  base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
+  model = tff.FlowModel(tfd.TransformedDistribution(base, tfb.Invert(flow)), seed=0)
+  test_util.perturb(model.distribution)
+  x, c = (test_util.normal([5, n], 'float32').numpy() for n in (2, 3))
+  model.compile(sgd())
+  model.adapt(x, c)
+  model.fit(x, c, verbose=0)
+  assert np.abs(model.log_prob(x, c) - model.log_prob(x, c + 1)).max() > 1e-3
+  assert model.sample(5, c, temperature=0.5).shape == (5, 2)
+  assert model.sample_and_log_prob(5, c)[1].shape == (5,)
+
+
 def test_empty_data_of_unknown_size():
   x = np.ones([4, 2], 'f4')
   empty = tf.data.Dataset.from_tensor_slices(x).filter(lambda x: x[0] > 2).batch(2)
@@ -553,6 +569,9 @@ def test_other_bad_input():
     model.fit(np.ones([4, 2], 'f4'), sample_weight=np.ones(3), verbose=0)
   with pytest.raises(ValueError, match='arrays or a tf.data.Dataset; received str'):
     model.fit('x', verbose=0)
+  joint = tfd.JointDistributionSequential([tff.real_nvp([2], num_steps=1, width=4)])
+  with pytest.raises(ValueError, match='a distribution of one tensor'):
+    tff.FlowModel(joint)
   scale = tfp.util.TransformedVariable(1.0, tfb.Softplus())
   with pytest.raises(ValueError, match='TransformedDistribution, which has latents'):
     tff.FlowModel(tfd.Sample(tfd.Normal(0.0, scale), 2)).encode(np.ones([1, 2], 'f4'))

@@ -54,13 +54,50 @@ def expand_config(argv: Sequence[str]) -> list[str]:
   return expanded
 
 
-def run(main: Callable[[], None]) -> None:
+def expand_workdir(argv: Sequence[str]) -> list[str]:
+  """Puts the `flags.txt` of `--workdir=DIR` first, if no flagfile is given."""
+  if any(word.lstrip('-').startswith('flagfile') for word in argv):
+    return list(argv)
+  for word in argv:
+    key, _, value = word.lstrip('-').partition('=')
+    path = os.path.join(os.path.expanduser(value), 'flags.txt')
+    if word.startswith('-') and key == 'workdir' and os.path.exists(path):
+      return [argv[0], f'--flagfile={path}', *argv[1:]]
+  return list(argv)
+
+
+def run(main: Callable[[], None], reads_run: bool = False) -> None:
   """Parses the flags and calls `main`; errors of users become one line.
 
   The exit code is 1 then, and 0 otherwise. `--verbosity=1` shows the traceback.
+
+  Args:
+    main: what the command does.
+    reads_run: whether it reads a run of tfp-flows-train: `--workdir=DIR` then
+      stands for `--flagfile=DIR/flags.txt`, too.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  app.run(lambda _: _guarded(main), flags_parser=_parse)
+
+  def parse(argv):
+    if any(word.lstrip('-') in ('help', 'helpshort', 'h') for word in argv[1:]):
+      _help(main)
+    return _parse(expand_workdir(argv) if reads_run else argv)
+
+  app.run(lambda _: _guarded(main), flags_parser=parse)
+
+
+def _help(main):
+  module = sys.modules[main.__module__]
+  own = argv0 if (argv0 := sys.argv[0]) in _modules() else main.__module__
+  print(module.__doc__.strip())
+  for name in (own, 'tfp_flows.bin.flags'):
+    if name in _modules():
+      print(flags.FLAGS.module_help(name))
+  sys.exit(0)
+
+
+def _modules():
+  return flags.FLAGS.flags_by_module_dict()
 
 
 def _parse(argv):
@@ -95,6 +132,8 @@ def _guarded(main):
   tf.get_logger().setLevel('ERROR')
   try:
     main()
+  except KeyboardInterrupt:
+    _exit('interrupted')
   except (ValueError, OSError, tf.errors.OpError) as error:
     if logging.get_verbosity() > logging.INFO:
       raise

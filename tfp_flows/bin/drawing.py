@@ -14,13 +14,13 @@ FLAGS = flags.FLAGS
 
 
 def sample(model: flow_model.FlowModel, data: data_lib.Data) -> np.ndarray:
-  """`--num_samples` samples; of all classes in turn if conditional."""
+  """`--num_samples` samples, in the units of the data; of all classes in turn."""
   condition = None
   if FLAGS.conditional:
     labels = tf.range(FLAGS.num_samples) % data.num_classes
     condition = tf.one_hot(labels, data.num_classes, dtype=FLAGS.dtype)
   drawn = model.sample(FLAGS.num_samples, condition, FLAGS.temperature, seed=FLAGS.seed)
-  return drawn.numpy()
+  return data.in_units(drawn.numpy())
 
 
 def draw(
@@ -34,8 +34,9 @@ def draw(
     pictures.save_image_grid(path, samples, model.num_bins)
     return
   points = np.stack([e[0] for e in data.test.take(5000).as_numpy_iterator()])
-  if data.event_shape == (2,) and not FLAGS.conditional:
-    pictures.save_density(path, model.distribution, points)
+  points = data.in_units(points)
+  if data.event_shape == (2,) and data.mean is None:
+    pictures.save_density(path, model.distribution, points, samples)
   else:
     pictures.save_histograms(path, samples, points)
 

@@ -30,7 +30,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point."""
-  cli.run(main)
+  cli.run(main, reads_run=True)
 
 
 if __name__ == '__main__':

@@ -52,6 +52,11 @@ def report(
       f'{result["bits_per_dim"]:.4f} bits/dim, standard error '
       f'{result["bits_per_dim_standard_error"]:.4f} ({text})'
     )
+  if data.deviation is not None:
+    # The density of the columns as they are in the file has this Jacobian.
+    own = result['nats'] + float(np.log(data.deviation).sum())
+    result['nats_in_units_of_the_data'] = own
+    text += f' of the standardized columns ({own:.4f} in their own units)'
   print(f'{part}: {text}, {count} examples', flush=True)
   with open(path, 'w') as file:
     json.dump(result, file, indent=2)

@@ -50,6 +50,7 @@ def interpolate(first: int, second: int, frames: int, output: str | None) -> Non
       for path in (interpolation.lerp, interpolation.slerp)
     ]
   )
+  walks = data.in_units(walks)
   path = output or workdir.file('interpolation')
   np.save(f'{path}.npy', walks)
   if len(data.event_shape) == 3:

@@ -160,6 +160,11 @@ class Workdir:
         'Expected --workdir=DIR, the folder of the run; received none.'
       )
     self.path = os.path.abspath(os.path.expanduser(path))
+    # `flags.txt` must mean the same from any folder.
+    for name in ('dataset', 'data_dir'):
+      value = FLAGS[name].value
+      if value and (name == 'data_dir' or value.endswith(data_lib.TABLES)):
+        FLAGS[name].value = os.path.abspath(os.path.expanduser(value))
 
   def file(self, name: str) -> str:
     return os.path.join(self.path, name)

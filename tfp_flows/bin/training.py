@@ -39,12 +39,18 @@ def train(overwrite: bool = False) -> None:
   )
   model.adapt(batches, num_examples=FLAGS.adapt_examples)
   guard = callbacks.StopOnDivergence()
-  model.fit(
-    batches,
-    validation_data=runs.eval_batches(data.validation, data),
-    epochs=FLAGS.epochs,
-    callbacks=[*_callbacks(workdir, model, data), guard],
-  )
+  interrupted = False
+  try:
+    model.fit(
+      batches,
+      validation_data=runs.eval_batches(data.validation, data),
+      epochs=FLAGS.epochs,
+      callbacks=[*_callbacks(workdir, model, data), guard],
+    )
+  except KeyboardInterrupt:
+    interrupted = True
+    if not os.path.exists(workdir.weights):
+      raise
   if guard.diverged and not os.path.exists(workdir.weights):
     raise cli.UsageError(
       'Expected a finite loss; it became NaN or infinite in the first epoch. '
@@ -53,6 +59,8 @@ def train(overwrite: bool = False) -> None:
   workdir.load_weights(model)
   drawing.draw_samples(model, data, workdir.file('samples.png'))
   _draw_curves(workdir)
+  if interrupted:
+    print('\nInterrupted; the best weights so far are kept.')
   if guard.diverged:
     print('The loss became NaN or infinite; the best weights so far are kept.')
   evaluation.report(model, data, 'test', workdir.file('result.json'))

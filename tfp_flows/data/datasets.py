@@ -9,7 +9,9 @@ from tfp_flows.data import images
 from tfp_flows.data import tabular
 from tfp_flows.data import toy
 
-__all__ = ['Data', 'load']
+__all__ = ['TABLES', 'Data', 'load']
+
+TABLES = ('.csv', '.csv.gz', '.npy')
 
 
 @dataclasses.dataclass
@@ -22,6 +24,8 @@ class Data:
     event_shape: of `x`: `(D,)` or `(H, W, C)`.
     num_bins: number of values of a pixel, or None for continuous data.
     num_classes: number of labels, or None.
+    mean: what was subtracted from each column of a table.
+    deviation: what each column was divided by then.
   """
 
   train: tf.data.Dataset
@@ -30,6 +34,12 @@ class Data:
   event_shape: tuple[int, ...]
   num_bins: int | None = None
   num_classes: int | None = None
+  mean: np.ndarray | None = None
+  deviation: np.ndarray | None = None
+
+  def in_units(self, x: np.ndarray) -> np.ndarray:
+    """Undoes the standardization of a table, if there was one."""
+    return x if self.mean is None else x * self.deviation + self.mean
 
 
 def load(
@@ -70,7 +80,7 @@ def load(
   if name in toy.TOYS:
     points = (toy.sample(name, num_points, [seed, i]) for i in range(3))
     return Data(*map(_slices, points), event_shape=(2,))
-  if name.endswith(('.csv', '.csv.gz', '.npy')):
+  if name.endswith(TABLES):
     return _table(name, standardize, seed)
   return _tfds(name, data_dir, download, image_size)
 
@@ -103,9 +113,11 @@ def _table(path, standardize, seed):
   table = tabular.read_table(path)
   table = table[np.random.default_rng(seed).permutation(len(table))]
   parts = [table[b] for b in _bounds(len(table), path)]
+  mean = deviation = None
   if standardize:
-    parts = tabular.standardize(*parts)
-  return Data(*map(_slices, parts), event_shape=table.shape[1:])
+    mean, deviation = tabular.moments(parts[0])
+    parts = [(part - mean) / deviation for part in parts]
+  return Data(*map(_slices, parts), table.shape[1:], mean=mean, deviation=deviation)
 
 
 def _tfds(name, data_dir, download, image_size):

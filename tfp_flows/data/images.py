@@ -61,8 +61,8 @@ def tfds_images(
     ValueError,
   ) as error:
     raise ValueError(
-      f"Expected 'digits', a toy, a path ending in .csv or .npy, or the name of a "
-      f'TensorFlow data set; received {name!r}.'
+      f"Expected 'digits', a 2-D toy as 'moons', a path ending in .csv or .npy, or "
+      f'the name of a TensorFlow data set; received {name!r}.'
     ) from error
   _prepare(builder, data_dir, download)
   features = builder.info.features

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-__all__ = ['read_table', 'standardize']
+__all__ = ['moments', 'read_table']
 
 
 def read_table(path: str) -> np.ndarray:
@@ -78,8 +78,8 @@ def _is_number(text):
   return True
 
 
-def standardize(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-  """Scales every column to mean 0 and variance 1 over `train`.
+def moments(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and standard deviation of every column.
 
   Raises:
     ValueError: if a column is constant: its density would be infinite.
@@ -91,4 +91,4 @@ def standardize(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
       f'Expected columns that vary; columns {constant.tolist()} are constant. '
       f'Drop them: a density on them is infinite.'
     )
-  return [(x - mean) / deviation for x in (train, *others)]
+  return mean, deviation

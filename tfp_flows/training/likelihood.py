@@ -28,6 +28,12 @@ class Likelihood:
     dequantization: dequantization_lib.UniformDequantization | None = None,
   ):
     """By default the dequantization is what a `Preprocess` layer says."""
+    if not isinstance(distribution.event_shape, tf.TensorShape):
+      raise ValueError(
+        f'Expected a distribution of one tensor; received {distribution.name!r}, '
+        f'whose events are a structure. Fit its parts, or flatten it with '
+        f'`tfb.Split` and `tfb.JointMap`.'
+      )
     self.distribution = distribution
     self.dequantization = dequantization or _default_dequantization(distribution)
     self._layers = [
@@ -42,15 +48,15 @@ class Likelihood:
   def log_prob(self, x, condition, seed, num_samples: int = 1) -> tf.Tensor:
     """Log-likelihood of each example, or its bound, in nats."""
     if self.dequantization is None:
-      return self.distribution.log_prob(x, **_given(condition))
+      return self.distribution.log_prob(x, **self._keywords(condition))
     return self.dequantization.log_prob(
-      self.distribution, x, seed, num_samples, **_given(condition)
+      self.distribution, x, seed, num_samples, **self._keywords(condition)
     )
 
   def sample(self, condition, seed, n: int, temperature: float = 1.0) -> tf.Tensor:
     """`n` examples from latents scaled about their mean."""
     if temperature == 1.0:
-      x = self.distribution.sample(n, seed=seed, **_given(condition))
+      x = self.distribution.sample(n, seed=seed, **self._keywords(condition))
       return self._quantized(x)
     base = self._transformed().distribution
     z = tf.nest.map_structure(
@@ -63,7 +69,7 @@ class Likelihood:
   def sample_and_log_prob(self, condition, seed, n: int):
     """`n` draws of the density and its logarithm there."""
     return self.distribution.experimental_sample_and_log_prob(
-      n, seed=seed, **_given(condition)
+      n, seed=seed, **self._keywords(condition)
     )
 
   def encode(self, x, condition, seed) -> Any:
@@ -102,6 +108,16 @@ class Likelihood:
         'Build the model with `condition_size`, or pass the examples alone: labels '
         'stand where a flow has its condition.'
       )
+
+  def _keywords(self, condition):
+    """The condition as the distribution takes it."""
+    if condition is None:
+      return {}
+    split = self.distribution.parameters.get('kwargs_split_fn')
+    if split is not None and 'condition' not in split({'condition': condition})[1]:
+      # TFP's default: keywords of the bijector have a dictionary of their own.
+      return dict(bijector_kwargs=dict(condition=condition))
+    return dict(condition=condition)
 
   def _dequantized(self, x, seed):
     if self.dequantization is None:

@@ -70,6 +70,7 @@ def save_density(
   path: str,
   distribution: tfd.Distribution,
   points: np.ndarray,
+  samples: np.ndarray | None = None,
   resolution: int = 200,
   **kwargs,
 ) -> None:
@@ -79,6 +80,7 @@ def save_density(
     path: of the PNG.
     distribution: of event shape `[2]`.
     points: `[N, 2]`, which also give the limits.
+    samples: of the model, `[M, 2]`, shown too if given.
     resolution: grid points per axis.
     **kwargs: passed to `log_prob`, as `condition`.
   """
@@ -87,14 +89,22 @@ def save_density(
   axes = [np.linspace(a, b, resolution) for a, b in zip(low, high)]
   grid = np.stack(np.meshgrid(*axes), axis=-1).astype(distribution.dtype.as_numpy_dtype)
   density = distribution.prob(grid, **kwargs).numpy()
-  figure = matplotlib.figure.Figure(figsize=(8, 4), layout='constrained')
-  left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-  left.pcolormesh(*axes, density, cmap='viridis')
-  left.set_title('density of the model')
-  right.scatter(*points.T, s=1)
-  right.set_title('data')
-  for axis in (left, right):
-    axis.set_aspect('equal')
+  scatters = {'data': points}
+  if samples is not None:
+    scatters['samples of the model'] = samples
+  count = 1 + len(scatters)
+  figure = matplotlib.figure.Figure(figsize=(4 * count, 4), layout='constrained')
+  first, *rest = figure.subplots(1, count, sharex=True, sharey=True)
+  first.pcolormesh(*axes, density, cmap='viridis')
+  first.set(title='density of the model', aspect='equal')
+  for axis, (title, values) in zip(rest, scatters.items()):
+    axis.scatter(*values.T, s=1)
+    axis.set(
+      title=title,
+      aspect='equal',
+      xlim=(low[0], high[0]),
+      ylim=(low[1], high[1]),
+    )
   figure.savefig(path, dpi=100)
 
 
@@ -141,7 +151,8 @@ def save_curves(path: str, metrics_path: str, names: Sequence[str]) -> None:
   for key, label in ((name, 'training'), (f'val_{name}', 'validation')):
     points = [(r['epoch'], r[key]) for r in rows if r.get(key) is not None]
     if points:
-      axis.plot(*zip(*points), label=label)
+      marker = 'o' if len(points) == 1 else None
+      axis.plot(*zip(*points), label=label, marker=marker)
   # The first epochs lie far above the rest and would flatten it.
   keys = (name, f'val_{name}')
   values = [r[k] for r in rows for k in keys if r.get(k) is not None]
