@@ -5,6 +5,9 @@ import runpy
 
 import numpy as np
 import pytest
+from absl import flags
+
+from tfp_flows.bin import flags as command_flags
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / 'examples'
 
@@ -12,16 +15,15 @@ EXAMPLES = pathlib.Path(__file__).parents[2] / 'examples'
 @pytest.fixture(scope='module')
 def load():
   """The names of an example; each defines its flags, so it is loaded once."""
-  from absl import flags
-
   loaded = {}
 
   def load_once(name):
     if name not in loaded:
       # The commands, tested in the same process, have flags of the same names.
-      commands = flags.FLAGS.flags_by_module_dict().get('tfp_flows.bin.flags', [])
-      for flag in commands:
-        delattr(flags.FLAGS, flag.name)
+      names = (*command_flags.SHARED, 'output')
+      commands = [flags.FLAGS[name] for name in names]
+      for name in names:
+        delattr(flags.FLAGS, name)
       known = set(flags.FLAGS)
       loaded[name] = runpy.run_path(str(EXAMPLES / f'{name}.py'))
       for flag in set(flags.FLAGS) - known:

@@ -70,9 +70,10 @@ class FlowModel(keras.Model):
     Raises:
       ValueError: if there is nothing to train.
     """
+    likelihood = likelihood_lib.Likelihood(distribution, dequantization)
     super().__init__(name=name, dtype=distribution.dtype.name)
     self._distribution = distribution  # As an attribute, so that checkpoints see it.
-    self._likelihood = likelihood_lib.Likelihood(distribution, dequantization)
+    self._likelihood = likelihood
     layers, variables = keras_parameters.keras_view(distribution)
     self._flow_layers, self._flow_variables = layers, variables
     if not self.trainable_variables:
