@@ -20,10 +20,9 @@ def load():
   def load_once(name):
     if name not in loaded:
       # The commands, tested in the same process, have flags of the same names.
-      names = (*command_flags.SHARED, 'output')
-      commands = [flags.FLAGS[name] for name in names]
-      for name in names:
-        delattr(flags.FLAGS, name)
+      commands = [flags.FLAGS[n] for n in (*command_flags.SHARED, 'output')]
+      for flag in commands:
+        delattr(flags.FLAGS, flag.name)
       known = set(flags.FLAGS)
       loaded[name] = runpy.run_path(str(EXAMPLES / f'{name}.py'))
       for flag in set(flags.FLAGS) - known:
