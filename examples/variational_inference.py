@@ -5,8 +5,8 @@ spread, and eight standardised effects; the data are the estimates of eight
 schools with their standard errors. `python examples/variational_inference.py`
 fits a mean-field normal and a RealNVP to the posterior, with the same
 `tfp.vi.fit_surrogate_posterior`, and prints the evidence lower bound of each, in
-nats: the flow's is higher by 0.1 to 0.6, as it bends with the funnel of spread
-and effects. Then it prints the posterior mean and standard deviation of the mean
+nats: the flow's is higher, by about 0.5, as it bends with the funnel of spread and
+effects. Then it prints the posterior mean and standard deviation of the mean
 effect under the flow.
 """
 
