@@ -1,7 +1,33 @@
 """Pure functions without weights."""
 
 from tfp_flows.math.bits import bits_per_dim
+from tfp_flows.math.fixed_point import solve_fixed_point
 from tfp_flows.math.interpolation import lerp
 from tfp_flows.math.interpolation import slerp
+from tfp_flows.math.lipschitz import jacobian_norm
+from tfp_flows.math.log_det import LogDetEstimate
+from tfp_flows.math.log_det import exact_log_det
+from tfp_flows.math.log_det import geometric
+from tfp_flows.math.log_det import poisson
+from tfp_flows.math.log_det import series_log_det
+from tfp_flows.math.log_det import truncation_error_bound
+from tfp_flows.math.log_det import value_and_jacobian
+from tfp_flows.math.operator_norms import operator_norm
+from tfp_flows.math.operator_norms import power_iteration
 
-__all__ = ['bits_per_dim', 'lerp', 'slerp']
+__all__ = [
+  'LogDetEstimate',
+  'bits_per_dim',
+  'exact_log_det',
+  'geometric',
+  'jacobian_norm',
+  'lerp',
+  'operator_norm',
+  'poisson',
+  'power_iteration',
+  'series_log_det',
+  'slerp',
+  'solve_fixed_point',
+  'truncation_error_bound',
+  'value_and_jacobian',
+]

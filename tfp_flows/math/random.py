@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-__all__ = ['uniform']
+__all__ = ['normal', 'rademacher', 'uniform']
 
 _BITS = {tf.float32: (tf.uint32, 24), tf.float64: (tf.uint64, 53)}
 
@@ -30,3 +31,18 @@ def uniform(shape: Any, seed: tf.Tensor, dtype: Any = tf.float32) -> tf.Tensor:
   )
   shift = tf.constant(8 * integer.size - digits, integer)
   return tf.cast(tf.bitwise.right_shift(bits, shift), dtype) * 2.0**-digits
+
+
+def rademacher(shape: Any, seed: tf.Tensor, dtype: Any = tf.float32) -> tf.Tensor:
+  """Numbers that are -1 or 1, each with probability 1/2."""
+  bits = tf.random.stateless_uniform(
+    shape, seed, minval=None, maxval=None, dtype=tf.int32, alg='philox'
+  )
+  return tf.where(bits < 0, -tf.ones([], dtype), tf.ones([], dtype))
+
+
+def normal(shape: Any, seed: tf.Tensor, dtype: Any = tf.float32) -> tf.Tensor:
+  """Standard normal numbers, by the method of Box and Muller."""
+  u = uniform(tf.concat([[2], shape], axis=0), seed, dtype)
+  radius = tf.sqrt(-2.0 * tf.math.log1p(-u[0]))
+  return radius * tf.cos(2.0 * np.pi * u[1])
