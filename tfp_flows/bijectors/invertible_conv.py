@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
+from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
 
 __all__ = ['Invertible1x1ConvLU']
@@ -52,7 +53,8 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
       event_shape: `[D]` or `[H, W, C]`.
       conditioner: callable `condition -> [..., C * C]`, offsets of `lu` row by
         row; a Keras layer must be built.
-      seed: int, of the initial rotation; None draws one from the system.
+      seed: int, of the initial rotation; None draws one, which
+        `keras.utils.set_random_seed` fixes.
       dtype: of the variables and of `x`.
       name: name of the layer.
 
@@ -152,7 +154,9 @@ def _broadcast_batch(matrices, rows):
 
 def _random_rotation_lu(size, seed):
   """LU of a random orthogonal matrix `Q`: packed factors, and `Q[p] = L U`."""
-  gaussian = np.random.default_rng(seed).standard_normal((size, size))
+  gaussian = np.random.default_rng(seeds.default_seed(seed)).standard_normal(
+    (size, size)
+  )
   rotation, _ = np.linalg.qr(gaussian)
   lu, permutation = tf.linalg.lu(tf.constant(rotation, tf.float64))
   return lu.numpy(), permutation.numpy()

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-__all__ = ['KerasParameters', 'expose', 'keras_view']
+__all__ = ['KerasParameters', 'expose', 'keras_layers', 'keras_view']
 
 
 class KerasParameters(tf.Module):
@@ -38,6 +38,16 @@ def expose(value: Any) -> KerasParameters | None:
   return None
 
 
+def keras_layers(module: tf.Module) -> list[keras.layers.Layer]:
+  """The Keras layers inside `module`, each once."""
+  return _unique(
+    layer
+    for child in (module, *module.submodules)
+    if isinstance(child, KerasParameters)
+    for layer in child.layers
+  )
+
+
 def keras_view(
   module: tf.Module,
 ) -> tuple[list[keras.layers.Layer], list[keras.Variable]]:
@@ -48,12 +58,7 @@ def keras_view(
     variables: a `keras.Variable` for every other `tf.Variable` of `module`,
       sharing its storage.
   """
-  layers = _unique(
-    layer
-    for child in (module, *module.submodules)
-    if isinstance(child, KerasParameters)
-    for layer in child.layers
-  )
+  layers = keras_layers(module)
   owned = {id(v.value) for layer in layers for v in layer.variables}
   adopted = [
     keras.Variable(v, trainable=v.trainable, dtype=v.dtype.name, name=_name(v, i))

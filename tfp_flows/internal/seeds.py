@@ -1,10 +1,16 @@
 """Stateless seeds."""
 
+import random
 from typing import Any
 
 import tensorflow as tf
 
-__all__ = ['stateless_seed']
+__all__ = ['default_seed', 'split', 'stateless_seed']
+
+
+def default_seed(seed: int | None = None) -> int:
+  """`seed`, or one that `keras.utils.set_random_seed` fixes."""
+  return random.randrange(2**31 - 1) if seed is None else seed
 
 
 def stateless_seed(seed: Any) -> tf.Tensor:
@@ -23,3 +29,13 @@ def stateless_seed(seed: Any) -> tf.Tensor:
     )
   seed = tf.cast(seed, tf.int32)
   return tf.stack([0, seed]) if seed.shape.rank == 0 else seed
+
+
+def split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
+  """`count` seeds; the first is `seed` itself, the others are made of it."""
+  # The default algorithm is another one under XLA if a number is negative.
+  others = [
+    tf.random.experimental.stateless_fold_in(seed, -i, alg='philox')
+    for i in range(1, count)
+  ]
+  return [seed, *others]

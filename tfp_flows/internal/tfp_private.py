@@ -7,6 +7,8 @@ from tensorflow_probability.python.bijectors import chain
 from tensorflow_probability.python.bijectors import invert
 from tensorflow_probability.python.internal import cache_util
 
+from tfp_flows.internal import estimation
+
 __all__ = ['Blockwise', 'Chain', 'Invert', 'OneCallCache']
 
 # What `tfb.Chain(...)` and the like make of parts that are no composite tensors is
@@ -29,12 +31,17 @@ class _ByIdentity:
     return id(self.value)
 
 
+# Under this keyword the key of an entry holds the `estimation` block of the call.
+_BLOCK = 'estimation'
+
+
 def _wrap(kwargs: dict[str, Any]) -> dict[str, _ByIdentity]:
+  kwargs = kwargs | {_BLOCK: estimation.innermost()}
   return {k: _ByIdentity(v) for k, v in kwargs.items() if v is not None}
 
 
 class OneCallCache(cache_util.BijectorCacheWithGreedyAttrs):
-  """Keeps value and log-det of one call, keyed by input *and* condition.
+  """Keeps value and log-det of one call, keyed by input, condition and noise.
 
   TFP compares the keyword arguments of cached calls with `==`, which tensors
   answer elementwise: the same `x` with two conditions would raise.
@@ -58,5 +65,5 @@ class OneCallCache(cache_util.BijectorCacheWithGreedyAttrs):
     return super().inverse_attributes(y, **_wrap(kwargs))
 
   def _invoke(self, input, fn_name, kwargs, attributes):  # noqa: A002
-    unwrapped = {k: v.value for k, v in kwargs.items()}
+    unwrapped = {k: v.value for k, v in kwargs.items() if k != _BLOCK}
     return super()._invoke(input, fn_name, unwrapped, attributes)

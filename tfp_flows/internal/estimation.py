@@ -1,0 +1,74 @@
+"""Which estimators are used, and with which noise."""
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flows.internal import seeds
+
+__all__ = ['Estimation', 'current', 'estimation', 'innermost']
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Estimation:
+  """How stochastic layers estimate: see `estimation`."""
+
+  training: bool
+  seed: tf.Tensor
+  estimator: Callable[..., Any] | None = None
+
+  def seed_of(self, salt: int) -> tf.Tensor:
+    """The seed of the layer with that salt: the same at each call."""
+    return tf.random.experimental.stateless_fold_in(self.seed, salt, alg='philox')
+
+
+_LOCAL = threading.local()
+
+
+def innermost() -> Estimation | None:
+  """The innermost `estimation` block of this thread."""
+  stack = getattr(_LOCAL, 'stack', None)
+  return stack[-1] if stack else None
+
+
+def current() -> Estimation:
+  """The innermost block; outside of any, evaluation with seed 0."""
+  return innermost() or Estimation(False, seeds.stateless_seed(0))
+
+
+@contextlib.contextmanager
+def estimation(
+  seed: Any, training: bool = False, estimator: Callable[..., Any] | None = None
+) -> Iterator[Estimation]:
+  """Says with which noise the log-dets inside the `with` block are estimated.
+
+  ```python
+  with tff.estimation(seed=step, training=True):
+    loss = -tf.reduce_mean(flow.log_prob(x))
+  ```
+
+  Inside a `tf.function` open the block inside of it, with the seed as an argument that
+  is a tensor: what a trace finds around itself is fixed for all calls.
+
+  A stochastic layer draws its noise from `seed` and from its own constant, so
+  that forward and inverse log-det agree inside one block. Outside of any block
+  layers evaluate, with seed 0: the same call gives the same number, and an optimizer
+  or sampler the same noise at each step. `FlowModel` does all of this itself. Blocks
+  nest; each thread has its own.
+
+  Args:
+    seed: int, or stateless seed of two ints; may be a tensor.
+    training: whether the estimators of training are used, or those of evaluation.
+    estimator: used by every layer instead of its own; `ExactLogDet` and the like.
+  """
+  stack = _LOCAL.__dict__.setdefault('stack', [])
+  stack.append(Estimation(training, seeds.stateless_seed(seed), estimator))
+  try:
+    yield stack[-1]
+  finally:
+    stack.pop()
