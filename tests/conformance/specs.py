@@ -34,6 +34,7 @@ class Spec(NamedTuple):
   def make(self, dtype: str = 'float64', scale: float = 0.1):
     bijector = self.build(dtype)
     test_util.perturb(bijector, scale)
+    tff.update_norms(bijector)
     return bijector
 
   def data(self, batch=(3,), dtype: str = 'float64', seed: int = 1):
@@ -143,6 +144,28 @@ def multiscale(dtype):
   return tff.Multiscale(levels, [4, 8, 1])
 
 
+def residual(event_shape, conditional=False, **options):
+  def build(dtype):
+    network = tff.LipschitzMLP
+    hidden = [6, 6]
+    if len(event_shape) == 3:
+      network, hidden = tff.LipschitzConvNet, 6
+    branch = network(
+      event_shape,
+      hidden,
+      coeff=0.8,
+      condition_size=CONDITION_SIZE if conditional else None,
+      seed=0,
+      dtype=dtype,
+      **options,
+    )
+    return tff.ResidualFlow(
+      branch, event_shape, tff.LogDet(tff.ExactLogDet()), dtype=dtype
+    )
+
+  return build
+
+
 def flow(builder, event_shape, **options):
   def build(dtype):
     distribution = builder(event_shape, seed=0, dtype=dtype, **options)
@@ -227,6 +250,19 @@ SPECS = [
   ),
   Spec('spline_vector', spline(tff.ChannelMask(VECTOR), mlp), (5,)),
   Spec('spline_image', spline(tff.ChannelMask(IMAGE), conv), (4, 4, 2)),
+  Spec('residual_vector', residual(VECTOR), (5,)),
+  Spec(
+    'residual_learned_orders',
+    residual(VECTOR, conditional=True, orders='learned'),
+    (5,),
+    conditional=True,
+  ),
+  Spec(
+    'residual_image',
+    residual(IMAGE, conditional=True, activation='clip_swish'),
+    (4, 4, 2),
+    conditional=True,
+  ),
   Spec('squeeze_glow', lambda t: tff.Squeeze(), (4, 6, 3), has_weights=False),
   Spec(
     'squeeze_real_nvp',
@@ -282,6 +318,21 @@ SPECS = [
   Spec(
     'nice',
     flow(tff.nice, [4, 4, 1], num_steps=2, width=6, num_bins=16, alpha=0.05),
+    (4, 4, 1),
+    pixels=16,
+  ),
+  Spec(
+    'residual_flow_image',
+    flow(
+      tff.residual_flow,
+      [4, 4, 1],
+      num_blocks=1,
+      width=4,
+      num_hidden=1,
+      num_dense_blocks=1,
+      dense_width=6,
+      num_bins=16,
+    ),
     (4, 4, 1),
     pixels=16,
   ),

@@ -6,11 +6,19 @@ from tfp_flows.bijectors.coupling import AffineCoupling
 from tfp_flows.bijectors.coupling import Coupling
 from tfp_flows.bijectors.flow_bijector import FlowBijector
 from tfp_flows.bijectors.invertible_conv import Invertible1x1ConvLU
+from tfp_flows.bijectors.log_det_estimators import ExactLogDet
+from tfp_flows.bijectors.log_det_estimators import LogDet
+from tfp_flows.bijectors.log_det_estimators import RouletteLogDet
+from tfp_flows.bijectors.log_det_estimators import TruncatedLogDet
+from tfp_flows.bijectors.log_det_estimators import log_det_estimator
 from tfp_flows.bijectors.masks import ChannelMask
 from tfp_flows.bijectors.masks import CheckerboardMask
 from tfp_flows.bijectors.masks import IndexMask
 from tfp_flows.bijectors.multiscale import Multiscale
+from tfp_flows.bijectors.norms import networks_with_norms
+from tfp_flows.bijectors.norms import update_norms
 from tfp_flows.bijectors.preprocess import Preprocess
+from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.sequential import Sequential
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.bijectors.transformers import Additive
@@ -26,12 +34,20 @@ __all__ = [
   'ChannelMask',
   'CheckerboardMask',
   'Coupling',
+  'ExactLogDet',
   'FlowBijector',
   'IndexMask',
   'Invertible1x1ConvLU',
+  'LogDet',
   'Multiscale',
   'Preprocess',
   'RationalQuadratic',
+  'ResidualFlow',
+  'RouletteLogDet',
   'Sequential',
   'Squeeze',
+  'TruncatedLogDet',
+  'log_det_estimator',
+  'networks_with_norms',
+  'update_norms',
 ]
