@@ -111,7 +111,7 @@ def test_build_has_every_command_example_and_test():
   for command in ('train', 'evaluate', 'sample', 'interpolate'):
     assert f'"tfp_flows/bin/{command}.py"' in text
   for path in files(ROOT / 'examples'):
-    assert f'"examples/{path.name}"' in text, path
+    assert f'"{path.relative_to(ROOT)}"' in text, path
   assert 'glob(["tests/**/*_test.py"])' in text
 
 

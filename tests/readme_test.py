@@ -16,7 +16,7 @@ README = (ROOT / 'README.md').read_text()
 
 
 def test_python_block_runs(monkeypatch):
-  block, custom = re.findall(r'```python\n(.*?)```', README, re.S)
+  block, custom, residual = re.findall(r'```python\n(.*?)```', README, re.S)
   fit = keras.Model.fit
   monkeypatch.setattr(
     keras.Model, 'fit', lambda *a, **k: fit(*a, **k | dict(epochs=1, verbose=0))
@@ -28,6 +28,9 @@ def test_python_block_runs(monkeypatch):
   own = {}
   exec(custom, own)
   assert own['flow'].log_prob(tf.zeros([2, 6])).shape == (2,)
+  own = {'x': tf.ones([4, 6])}
+  exec(residual, own)
+  assert own['solution'].converged.numpy().all()
   assert names['samples'].shape == (16, 8, 8, 1)
   assert names['log_prob'].shape == (397,)
 

@@ -18,8 +18,18 @@ from tfp_flows.bin import evaluate
 from tfp_flows.bin import interpolate
 from tfp_flows.bin import sample
 from tfp_flows.bin import train
+from tfp_flows.training import callbacks
 
 TINY = ('--arg=num_steps=1', '--arg=width=4', '--epochs=1')
+TINY_RESIDUAL = (
+  '--arg=num_blocks=1',
+  '--arg=width=4',
+  '--arg=dense_width=4',
+  '--arg=num_dense_blocks=1',
+  '--num_points=1000',
+  '--batch_size=500',
+  '--epochs=1',
+)
 
 
 def call(command, *words):
@@ -92,7 +102,7 @@ def test_every_config_runs(config, data_dir, tmp_path, capsys):
     f'--workdir={folder}',
     f'--data_dir={data_dir}',
     f'--jit={config.startswith("glow")}',  # XLA takes its time with residual nets.
-    *TINY,
+    *(TINY_RESIDUAL if config.startswith('residual') else TINY),
   )
   assert 'standard error' in capsys.readouterr().out
   assert np.isfinite(result(folder)['nats'])
@@ -105,7 +115,7 @@ def test_every_config_runs(config, data_dir, tmp_path, capsys):
     'result.json',
     'samples.png',
     'tensorboard',
-  }
+  } | ({'lipschitz.jsonl'} if config.startswith('residual') else set())
 
 
 def test_configs_say_how_they_were_measured():
@@ -242,7 +252,7 @@ def test_flags_that_are_wrong(capsys):
   ('words', 'message'),
   [
     ((), 'Expected --workdir=DIR'),
-    (('--model=vae',), "one of ['glow', 'nice', 'real_nvp']; received 'vae'"),
+    (('--model=vae',), "['glow', 'nice', 'real_nvp', 'residual_flow']; received 'vae'"),
     (('--arg=depth=3',), "received 'depth=3'"),
     (('--arg=coupling=cubic',), "received 'cubic'"),
     (('--dataset=nope',), "received 'nope'"),
@@ -393,3 +403,43 @@ def test_list_of_configs():
   done = process('tfp_flows.bin.train', '--list_configs')
   assert done.returncode == 0
   assert done.stdout.split() == sorted(cli.configs())
+
+
+def test_a_run_that_diverges_later_keeps_its_best_weights(
+  tmp_path, capsys, monkeypatch
+):
+  record = callbacks.JsonLines.on_epoch_end
+
+  def spoil(self, epoch, logs=None):
+    record(self, epoch, logs)
+    for variable in self.model.trainable_variables:
+      variable.assign(variable * np.nan)
+
+  monkeypatch.setattr(callbacks.JsonLines, 'on_epoch_end', spoil)
+  folder = str(tmp_path / 'run')
+  call(
+    train,
+    *('--dataset=moons', '--num_points=100', '--batch_size=50', '--epochs=3'),
+    *('--model=real_nvp', '--nojit', '--picture_every=1', f'--workdir={folder}'),
+    *TINY[:2],
+  )
+  assert 'the best weights so far are kept' in capsys.readouterr().out
+  assert np.isfinite(result(folder)['nats'])
+
+
+def test_evaluation_with_another_log_det(tmp_path, capsys):
+  folder = str(tmp_path / 'run')
+  words = ('--config=residual_checkerboard', f'--workdir={folder}', '--nojit')
+  call(train, *words, *TINY_RESIDUAL)
+  exact = result(folder)
+  assert 'estimates' not in exact
+  call(evaluate, f'--flagfile={folder}/flags.txt')
+  same = result(folder, 'evaluation_test.json')
+  np.testing.assert_allclose(same['nats'], exact['nats'], rtol=1e-6)
+  call(evaluate, f'--flagfile={folder}/flags.txt', '--log_det=roulette')
+  found = result(folder, 'evaluation_test.json')
+  assert found['estimates'] == 4
+  assert 'roulette' in found['log_det'].lower()
+  assert 0 < found['nats_standard_error_of_estimates'] < found['nats_standard_error']
+  np.testing.assert_allclose(found['nats'], exact['nats'], atol=0.1)
+  assert '4 estimates' in capsys.readouterr().out

@@ -38,8 +38,9 @@ def test_digits_are_split_in_a_fixed_order():
 def test_toys_have_three_different_parts():
   moons = data.load('moons', num_points=100)
   parts = [arrays(p)[0] for p in (moons.train, moons.validation, moons.test)]
-  assert all(p.shape == (100, 2) for p in parts)
-  assert np.abs(parts[0] - parts[1]).max() > 0.1
+  assert [p.shape for p in parts] == [(100, 2), (20_000, 2), (20_000, 2)]
+  assert np.abs(parts[0] - parts[1][:100]).max() > 0.1
+  assert np.abs(parts[1] - parts[2]).max() > 0.1
   assert moons.num_bins is None
 
 

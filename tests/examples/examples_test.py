@@ -5,8 +5,11 @@ import runpy
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
 
+import tfp_flows as tff
+from tests import test_util
 from tfp_flows.bin import flags as command_flags
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / 'examples'
@@ -65,3 +68,29 @@ def test_mnist_gaussian(load):
   assert abs(bits - expected) < 0.1
   assert 0 < error < 1
   assert np.isfinite(nats)
+
+
+def test_log_det_bias(load):
+  flow = tff.residual_flow(
+    [2, 2, 1],
+    num_levels=1,
+    num_blocks=1,
+    width=4,
+    num_dense_blocks=0,
+    num_bins=16,
+    seed=0,
+  )
+  test_util.perturb(flow, 0.5)
+  tff.update_norms(flow)
+  model = tff.FlowModel(flow)
+  images = np.random.default_rng(0).integers(0, 16, [20, 2, 2, 1]).astype(np.uint8)
+  names, num_terms = load('log_det_bias'), tf.Variable(1)
+  estimator = names['truncated'](num_terms)
+  exact = names['bits'](model, images, tff.ExactLogDet())
+  errors = []
+  for n in (1, 2, 60):
+    num_terms.assign(n)
+    errors.append(abs(names['bits'](model, images, estimator) - exact))
+  assert errors[0] > 1e-3
+  assert errors[0] > errors[1] > errors[2]
+  assert errors[2] < 1e-5

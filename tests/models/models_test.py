@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +14,7 @@ SMALL = {
   'glow': dict(num_steps=2, width=8),
   'nice': dict(num_steps=3, width=8, num_hidden=1),
   'real_nvp': dict(num_steps=4, width=8),
+  'residual_flow': dict(num_blocks=2, width=8, num_hidden=1),
 }
 
 
@@ -20,6 +22,7 @@ SMALL = {
 def test_density_integrates_to_one(name):
   flow = MODELS[name]([2], seed=0, dtype='float64', **SMALL[name])
   test_util.perturb(flow, 0.2)
+  tff.update_norms(flow)
   axis = np.linspace(-60, 60, 1501)
   grid = np.stack(np.meshgrid(axis, axis), axis=-1)
   total = np.sum(flow.prob(grid)) * (axis[1] - axis[0]) ** 2
@@ -31,6 +34,7 @@ def test_samples_follow_the_density(name):
   # E[f] under the samples equals the integral of f * density on a grid.
   flow = MODELS[name]([2], seed=0, dtype='float64', **SMALL[name])
   test_util.perturb(flow, 0.2)
+  tff.update_norms(flow)
   samples = flow.sample(20_000, seed=1).numpy()
   center, width = np.median(samples, 0), samples.std(0)
   f = lambda x: np.exp(-0.5 * (((x - center) / width) ** 2).sum(-1))  # noqa: E731
@@ -62,6 +66,16 @@ def test_a_glow_of_24_steps_in_float32():
   z, exact = double.bijector.bijector.forward_and_log_det(tf.cast(x, 'float64'))
   np.testing.assert_allclose(y, z, atol=1e-4)
   np.testing.assert_allclose(log_det / 256, exact / 256, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_the_global_seed_fixes_all_weights(name):
+  def weights(seed):
+    keras.utils.set_random_seed(seed)
+    return np.concatenate([np.ravel(v) for v in MODELS[name]([4]).trainable_variables])
+
+  np.testing.assert_array_equal(weights(1), weights(1))
+  assert np.any(weights(1) != weights(2))
 
 
 @pytest.mark.parametrize('name', MODELS)

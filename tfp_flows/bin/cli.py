@@ -159,5 +159,7 @@ def _silenced():
 
 def _exit(error):
   lines = str(error).strip().splitlines() or [type(error).__name__]
-  print(f'error: {lines[0]}', file=sys.stderr)
+  # Inside a traced function TensorFlow puts the trace before the message.
+  line = lines[-1].strip() if lines[0] == 'in user code:' else lines[0]
+  print(f'error: {line}', file=sys.stderr)
   sys.exit(1)

@@ -11,6 +11,13 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
   'noise_samples', 1, 'Dequantizations per example; more tighten the bound.', 1
 )
+flags.DEFINE_integer(
+  'estimates',
+  0,
+  'Independent estimates of each likelihood, of which the mean is taken; 0 is 4 for '
+  'models with estimated log-determinants, 1 for all others.',
+  0,
+)
 
 
 def main() -> None:
@@ -25,7 +32,14 @@ def main() -> None:
   data = runs.load_data()
   model = runs.trained_model(data)
   path = workdir.file(f'evaluation_{found.part}.json')
-  evaluation.report(model, data, found.part, path, found.noise_samples)
+  evaluation.report(
+    model,
+    data,
+    found.part,
+    path,
+    num_samples=found.noise_samples,
+    num_estimates=found.estimates,
+  )
 
 
 def run() -> None:

@@ -26,8 +26,11 @@ flags.DEFINE_integer(
 flags.DEFINE_bool(
   'standardize', True, 'Scale the columns of tables to mean 0 and variance 1.'
 )
+flags.DEFINE_integer('num_points', 20_000, 'Training points of a 2-D toy.', 10)
 flags.DEFINE_bool('conditional', False, 'Model the data given their labels.')
-flags.DEFINE_string('model', 'glow', 'The model: glow, nice or real_nvp.')
+flags.DEFINE_string(
+  'model', 'glow', 'The model: glow, nice, real_nvp or residual_flow.'
+)
 flags.DEFINE_multi_string(
   'arg', [], 'An argument of the model, as num_steps=8; may be repeated.'
 )
@@ -60,6 +63,14 @@ flags.DEFINE_integer('adapt_examples', 1024, 'Examples that set ActNorms.', 1)
 flags.DEFINE_integer(
   'patience', 0, 'Stop after so many epochs without a better one; 0 for never.', 0
 )
+flags.DEFINE_enum(
+  'log_det',
+  None,
+  ['exact', 'roulette', 'poisson', 'truncated'],
+  'How the log-determinants of residual flows are found for the final likelihood; '
+  'by default as the model evaluates.',
+)
+flags.DEFINE_integer('log_det_terms', 20, 'Terms of --log_det, if it is a series.', 1)
 flags.DEFINE_integer('picture_every', 10, 'Epochs between pictures; 0: at the end.', 0)
 flags.DEFINE_integer('num_samples', 64, 'How many samples are drawn.', 1)
 flags.DEFINE_float('temperature', 1.0, 'Scales the latents of samples.', 0.0)

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from absl import flags
 
+from tfp_flows import bijectors
 from tfp_flows import data as data_lib
 from tfp_flows import models
 from tfp_flows.bin import cli
@@ -49,6 +50,7 @@ def load_data() -> data_lib.Data:
     download=FLAGS.download,
     image_size=FLAGS.image_size,
     standardize=FLAGS.standardize,
+    num_points=FLAGS.num_points,
     seed=FLAGS.data_seed,
   )
   if FLAGS.conditional and data.num_classes is None:
@@ -104,6 +106,9 @@ def make_model(data: data_lib.Data) -> flow_model.FlowModel:
     raise cli.UsageError(
       f'Expected arguments that fit {FLAGS.model}; received {FLAGS.arg}: {error}'
     ) from error
+  if bijectors.networks_with_norms(distribution):
+    # Norms and iterated inverses need more digits than TensorFloat has.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
   return flow_model.FlowModel(distribution, seed=FLAGS.seed)
 
 
@@ -143,6 +148,7 @@ _FILES = (
   'flags.txt',
   'interpolation.npy',
   'interpolation.png',
+  'lipschitz.jsonl',
   'metrics.jsonl',
   'result.json',
   'sample.npy',

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 from absl import flags
 
+from tfp_flows import bijectors
 from tfp_flows import data as data_lib
 from tfp_flows.bin import cli
 from tfp_flows.bin import drawing
@@ -15,6 +16,7 @@ from tfp_flows.bin import runs
 from tfp_flows.training import callbacks
 from tfp_flows.training import flow_model
 from tfp_flows.training import inputs
+from tfp_flows.training import lipschitz
 from tfp_flows.training import pictures
 
 __all__ = ['train']
@@ -45,7 +47,7 @@ def train(overwrite: bool = False) -> None:
       batches,
       validation_data=runs.eval_batches(data.validation, data),
       epochs=FLAGS.epochs,
-      callbacks=[*_callbacks(workdir, model, data), guard],
+      callbacks=_callbacks(workdir, model, data, guard),
     )
   except KeyboardInterrupt:
     interrupted = True
@@ -57,8 +59,7 @@ def train(overwrite: bool = False) -> None:
       'Lower --learning_rate or --clip_norm.'
     )
   workdir.load_weights(model)
-  drawing.draw_samples(model, data, workdir.file('samples.png'))
-  _draw_curves(workdir)
+  _draw(workdir, model, data)
   if interrupted:
     print('\nInterrupted; the best weights so far are kept.')
   if guard.diverged:
@@ -131,14 +132,17 @@ def _optimizer(total_steps: int) -> keras.optimizers.Optimizer:
 
 
 def _callbacks(
-  workdir: runs.Workdir, model: flow_model.FlowModel, data: data_lib.Data
+  workdir: runs.Workdir,
+  model: flow_model.FlowModel,
+  data: data_lib.Data,
+  guard: callbacks.StopOnDivergence,
 ) -> list[keras.callbacks.Callback]:
   # The order matters: the average is in the model when it is saved or drawn.
   monitor = dict(monitor='val_loss', mode='min')
 
   def draw():
-    drawing.draw_samples(model, data, workdir.file('samples.png'))
-    _draw_curves(workdir)
+    if not guard.diverged:
+      _draw(workdir, model, data)
 
   found = [
     keras.callbacks.ModelCheckpoint(
@@ -151,13 +155,32 @@ def _callbacks(
     ),
     callbacks.JsonLines(workdir.file('metrics.jsonl')),
     keras.callbacks.TensorBoard(workdir.file('tensorboard'), write_graph=False),
+    guard,
     callbacks.Pictures(draw, FLAGS.picture_every),
   ]
+  if bijectors.networks_with_norms(model.distribution):
+    # Before what writes the logs: it adds to them.
+    found.insert(0, _lipschitz_report(workdir, data))
   if FLAGS.ema:
     found.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
   if FLAGS.patience:
     found.append(keras.callbacks.EarlyStopping(patience=FLAGS.patience, **monitor))
   return found
+
+
+def _lipschitz_report(workdir, data):
+  (batch,) = runs.eval_batches(data.validation, data).take(1)
+  x, condition, _ = batch
+  return lipschitz.LipschitzReport(x, condition, workdir.file('lipschitz.jsonl'))
+
+
+def _draw(workdir, model, data):
+  """Pictures; an inverse that does not converge is no reason to end a run."""
+  _draw_curves(workdir)
+  try:
+    drawing.draw_samples(model, data, workdir.file('samples.png'))
+  except flow_model.SamplingError as error:
+    print(f'\nNo samples drawn: {error}', flush=True)
 
 
 def _draw_curves(workdir):

@@ -56,7 +56,8 @@ def load(
   * `'digits'`: the 8x8 digits of scikit-learn, 17 grey levels. In an order fixed
     by `seed`, the last 20 % are the test set, the last 10 % of the rest the
     validation set.
-  * a name of `TOYS`: `num_points` points each for training, validation and test.
+  * a name of `TOYS`: `num_points` points for training, 20,000 each for validation
+    and test.
   * a path ending in `.csv`, `.csv.gz` or `.npy`: a table, split as the digits.
   * any other: the image set of that name in TensorFlow Datasets. The validation
     set is its `validation` split or else the last 10 % of `train`, the test set
@@ -69,7 +70,7 @@ def load(
     image_size: see `tfds_images`.
     standardize: whether the columns of tables are scaled to mean 0 and variance
       1 over the training set; likelihoods are then those of the scaled data.
-    num_points: of toys.
+    num_points: of toys, for training.
     seed: int, of the order of digits and tables, and of the toys.
 
   Raises:
@@ -78,7 +79,8 @@ def load(
   if name == 'digits':
     return _from_arrays(*images.digits(seed), num_bins=17, num_classes=10)
   if name in toy.TOYS:
-    points = (toy.sample(name, num_points, [seed, i]) for i in range(3))
+    counts = [num_points, 20_000, 20_000]
+    points = (toy.sample(name, n, [seed, i]) for i, n in enumerate(counts))
     return Data(*map(_slices, points), event_shape=(2,))
   if name.endswith(TABLES):
     return _table(name, standardize, seed)

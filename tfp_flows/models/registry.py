@@ -3,7 +3,13 @@
 from tfp_flows.models.glow import glow
 from tfp_flows.models.nice import nice
 from tfp_flows.models.real_nvp import real_nvp
+from tfp_flows.models.residual_flow import residual_flow
 
 __all__ = ['MODELS']
 
-MODELS = {'glow': glow, 'nice': nice, 'real_nvp': real_nvp}
+MODELS = {
+  'glow': glow,
+  'nice': nice,
+  'real_nvp': real_nvp,
+  'residual_flow': residual_flow,
+}

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-__all__ = ['JsonLines', 'Pictures', 'StopOnDivergence']
+__all__ = ['JsonLines', 'Pictures', 'StopOnDivergence', 'with_norm_updates']
 
 
 class JsonLines(keras.callbacks.Callback):
@@ -60,3 +62,53 @@ class StopOnDivergence(keras.callbacks.Callback):
     if not all(np.isfinite(float(v)) for v in (logs or {}).values()):
       self.diverged = True
       self.model.stop_training = True
+
+
+class _NormUpdates(keras.callbacks.Callback):
+  """Calls `update()` wherever weights may have been replaced."""
+
+  def __init__(self, update: Callable[[], None]):
+    super().__init__()
+    self._update = update
+
+  def on_train_begin(self, logs=None):
+    self._update()
+
+  def on_train_end(self, logs=None):
+    self._update()
+
+  def on_epoch_begin(self, epoch, logs=None):
+    self._update()
+
+  def on_epoch_end(self, epoch, logs=None):
+    self._update()
+
+  def on_test_begin(self, logs=None):
+    self._update()
+
+  def on_test_end(self, logs=None):
+    self._update()
+
+  def on_predict_begin(self, logs=None):
+    self._update()
+
+  def on_predict_end(self, logs=None):
+    self._update()
+
+
+def with_norm_updates(callbacks: Any, update: Callable[[], None]) -> Any:
+  """`callbacks` and one that updates the norms of Lipschitz networks.
+
+  It stands right after a `SwapEMAWeights`, so that it sees the averaged weights, and
+  before all that evaluates or saves them.
+  """
+  if isinstance(callbacks, keras.callbacks.CallbackList):
+    return callbacks  # From `fit`, which has added it.
+  callbacks = list(tf.nest.flatten(callbacks)) if callbacks else []
+  swaps = [
+    i
+    for i, callback in enumerate(callbacks)
+    if isinstance(callback, keras.callbacks.SwapEMAWeights)
+  ]
+  callbacks.insert(swaps[-1] + 1 if swaps else 0, _NormUpdates(update))
+  return callbacks

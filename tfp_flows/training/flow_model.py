@@ -2,22 +2,30 @@
 
 import contextlib
 import random
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows import bijectors
 from tfp_flows.distributions import dequantization as dequantization_lib
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import seeds
+from tfp_flows.training import callbacks as callbacks_lib
 from tfp_flows.training import inputs
 from tfp_flows.training import likelihood as likelihood_lib
 from tfp_flows.training import metrics
 
-__all__ = ['FlowModel']
+__all__ = ['FlowModel', 'SamplingError']
 
 tfd = tfp.distributions
+
+
+class SamplingError(ValueError):
+  """Samples that are not finite."""
 
 
 class FlowModel(keras.Model):
@@ -76,6 +84,7 @@ class FlowModel(keras.Model):
     self._likelihood = likelihood
     layers, variables = keras_parameters.keras_view(distribution)
     self._flow_layers, self._flow_variables = layers, variables
+    self._has_norms = bool(bijectors.networks_with_norms(distribution))
     if not self.trainable_variables:
       raise ValueError(
         f'Expected a distribution with trainable variables; received '
@@ -108,6 +117,11 @@ class FlowModel(keras.Model):
     return self._likelihood.dequantization
 
   @property
+  def likelihood(self) -> likelihood_lib.Likelihood:
+    """The distribution of the data as they come, as functions of tensors."""
+    return self._likelihood
+
+  @property
   def num_bins(self) -> int | None:
     """Number of values of a pixel, or None for continuous data."""
     return self._likelihood.num_bins
@@ -129,7 +143,9 @@ class FlowModel(keras.Model):
 
   def call(self, x, condition=None, training=False):
     noise = self._noise if training else self._test_noise
-    return self._likelihood.log_prob(x, condition, self._next_seed(noise))
+    return self._likelihood.log_prob(
+      x, condition, self._next_seed(noise), training=bool(training)
+    )
 
   def _next_seed(self, generator):
     return tf.cast(generator.next(), tf.int32)
@@ -147,6 +163,8 @@ class FlowModel(keras.Model):
     weights = self.trainable_weights
     gradients = tape.gradient(scaled, weights)
     self.optimizer.apply_gradients(zip(gradients, weights))
+    # From step to step the norms change little, and few iterations follow them.
+    bijectors.update_norms(self.distribution, tolerance=1e-3, max_iterations=50)
     return self._update_metrics(log_prob, weight)
 
   def test_step(self, data):
@@ -165,6 +183,17 @@ class FlowModel(keras.Model):
         f'Expected every variable that `log_prob` reads to be a weight of the '
         f'model; {unseen} are not. A network inside a function is invisible to '
         f'TensorFlow: pass it as the conditioner itself.'
+      )
+
+  def update_norms(self) -> None:
+    """Brings the norms of Lipschitz networks up to date, see `tff.update_norms`.
+
+    To be called after the weights were changed by other means than `fit`,
+    `evaluate` and `load_weights`.
+    """
+    if self._has_norms:
+      self._run_compiled(
+        'update_norms', lambda: bijectors.update_norms(self.distribution)
       )
 
   @property
@@ -213,7 +242,9 @@ class FlowModel(keras.Model):
       else:
         unpacked = keras.utils.unpack_x_y_sample_weight(validation_data)
         validation_data = self._batches(*unpacked, batch_size)
-    order = self._shuffle_seed() if shuffle else None
+    kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
+    is_array = not isinstance(x, tf.data.Dataset)
+    order = self._shuffle_seed() if shuffle and is_array else None
     batches = self._batches(x, y, sample_weight, batch_size, order)
     with self._plain_data_errors():
       history = super().fit(
@@ -232,6 +263,7 @@ class FlowModel(keras.Model):
   def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
     """Like `keras.Model.evaluate`; `y` is the condition."""
     self._test_noise.state.assign(self._test_noise_start)
+    kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     if not kwargs.get('_use_cached_eval_dataset'):
       x = self._batches(x, y, sample_weight, batch_size)
     with self._plain_data_errors():
@@ -245,8 +277,14 @@ class FlowModel(keras.Model):
     self._test_noise.state.assign(self._test_noise_start)
     count = None if isinstance(x, tf.data.Dataset) else len(x)
     batches = self._batches(x, y, None, batch_size)
+    kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     with self._plain_data_errors():
       return super().predict(batches, **kwargs)[:count]
+
+  def _with_norms(self, callbacks):
+    if not self._has_norms:
+      return callbacks
+    return callbacks_lib.with_norm_updates(callbacks, self.update_norms)
 
   def _batches(self, x, condition, sample_weight, batch_size, order=None):
     if isinstance(x, tf.data.Dataset):
@@ -303,25 +341,55 @@ class FlowModel(keras.Model):
 
   # Inference.
 
-  def log_prob(self, x, condition=None, seed=None, num_samples: int = 1) -> tf.Tensor:
+  def log_prob(
+    self,
+    x,
+    condition=None,
+    seed=None,
+    num_samples: int = 1,
+    num_estimates: int = 1,
+    standard_error: bool = False,
+    estimator: Callable[..., Any] | None = None,
+  ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """Log-likelihood of each example, in nats.
 
     Args:
       x: examples; integers if the model dequantizes.
       condition: per example, or None.
-      seed: int or stateless seed, of the dequantization; None draws one.
+      seed: int or stateless seed, of the dequantization and of stochastic
+        log-dets; None draws one.
       num_samples: of the bound, see `UniformDequantization.log_prob`.
+      num_estimates: independent estimates, of which the mean is returned: of the
+        dequantization and of stochastic log-dets.
+      standard_error: whether the standard error of that mean is returned, too;
+        needs two estimates or more.
+      estimator: `ExactLogDet` or the like, instead of that which the layers have
+        for evaluation; hashable, and compiled for each anew.
 
     Returns:
-      Tensor of the batch shape.
+      Tensor of the batch shape, or two.
+
+    Raises:
+      ValueError: if `num_estimates` is too small.
     """
-    return self._run(
-      'log_prob',
-      self._examples(x),
-      condition,
-      self._seed_of(seed),
-      num_samples=num_samples,
-    )
+    if num_estimates < 1 + standard_error:
+      raise ValueError(
+        f'Expected num_estimates >= {1 + standard_error}'
+        f'{" for a standard error" if standard_error else ""}; received '
+        f'{num_estimates}.'
+      )
+    x, seed = self.as_examples(x), self._seed_of(seed)
+    estimates = [
+      self._run(
+        'log_prob', x, condition, s, num_samples=num_samples, estimator=estimator
+      )
+      for s in seeds.split(seed, num_estimates)
+    ]
+    mean = tf.reduce_mean(estimates, axis=0)
+    if not standard_error:
+      return mean
+    deviation = tf.math.reduce_std(estimates, axis=0)
+    return mean, deviation / (num_estimates - 1) ** 0.5
 
   def sample(
     self, n: int = 1, condition=None, temperature: float = 1.0, seed=None
@@ -334,10 +402,15 @@ class FlowModel(keras.Model):
       temperature: scales the latents about their mean; below 1 for samples
         nearer to the mode, as in section 6 of the Glow paper.
       seed: int or stateless seed; None draws one.
+
+    Raises:
+      SamplingError: a `ValueError`, if a sample is not finite, as where an iterated
+        inverse did not converge.
     """
-    return self._run(
+    x = self._run(
       'sample', condition, self._seed_of(seed), n=n, temperature=temperature
     )
+    return self._quantized(x)
 
   def sample_and_log_prob(
     self, n: int = 1, condition=None, seed=None
@@ -350,14 +423,24 @@ class FlowModel(keras.Model):
 
   def encode(self, x, condition=None, seed=None) -> tf.Tensor:
     """The latents of examples, dequantized with `seed` if they are integers."""
-    return self._run('encode', self._examples(x), condition, self._seed_of(seed))
+    return self._run('encode', self.as_examples(x), condition, self._seed_of(seed))
 
   def decode(self, z, condition=None) -> tf.Tensor:
     """The examples of latents; integers if the model dequantizes."""
     z = tf.nest.map_structure(lambda t: tf.cast(t, self.distribution.dtype), z)
-    return self._run('decode', z, condition)
+    return self._quantized(self._run('decode', z, condition))
 
-  def _examples(self, x):
+  def _quantized(self, x):
+    if not tf.is_symbolic_tensor(x) and not tf.reduce_all(tf.math.is_finite(x)):
+      raise SamplingError(
+        'Expected finite samples; received NaN or infinite ones. The model has '
+        'diverged, or an inverse did not converge: `update_norms()` after changing '
+        'weights, and see `ResidualFlow.solve`.'
+      )
+    return x if self.dequantization is None else self.dequantization.quantize(x)
+
+  def as_examples(self, x) -> tf.Tensor:
+    """`x` as a tensor of the dtype of the model, or integers, after checks."""
     if not tf.is_symbolic_tensor(x):
       inputs.check_values(np.asarray(x), self.num_bins)
     return tf.convert_to_tensor(
@@ -371,13 +454,14 @@ class FlowModel(keras.Model):
     """Calls a method of the likelihood, compiled once per shape."""
     condition = args[0] if method.startswith('sample') else args[1]
     self._likelihood.check_condition(condition)
+    fn = getattr(self._likelihood, method)
     key = (method, *static.values())
+    return self._run_compiled(key, lambda *args: fn(*args, *static.values()), *args)
+
+  def _run_compiled(self, key, fn, *args):
     if key not in self._compiled:
-      fn = getattr(self._likelihood, method)
-      self._compiled[key] = tf.function(
-        lambda *args: fn(*args, *static.values()),
-        jit_compile=self.jit_compile if self.compiled else True,
-      )
+      jit_compile = self.jit_compile if self.compiled else True
+      self._compiled[key] = tf.function(fn, jit_compile=jit_compile)
     return self._compiled[key](*args)
 
 

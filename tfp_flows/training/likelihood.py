@@ -1,5 +1,6 @@
 """The distribution of data as they come: integers or real numbers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -8,6 +9,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import preprocess
 from tfp_flows.distributions import dequantization as dequantization_lib
+from tfp_flows.internal import estimation
 
 __all__ = ['Likelihood']
 
@@ -45,19 +47,27 @@ class Likelihood:
     """Number of values of a pixel, or None for continuous data."""
     return self.dequantization and self.dequantization.num_bins
 
-  def log_prob(self, x, condition, seed, num_samples: int = 1) -> tf.Tensor:
+  def log_prob(
+    self,
+    x,
+    condition,
+    seed,
+    num_samples: int = 1,
+    estimator: Callable[..., Any] | None = None,
+    training: bool = False,
+  ) -> tf.Tensor:
     """Log-likelihood of each example, or its bound, in nats."""
-    if self.dequantization is None:
-      return self.distribution.log_prob(x, **self._keywords(condition))
-    return self.dequantization.log_prob(
-      self.distribution, x, seed, num_samples, **self._keywords(condition)
-    )
+    with _estimation(seed, training, estimator):
+      if self.dequantization is None:
+        return self.distribution.log_prob(x, **self._keywords(condition))
+      return self.dequantization.log_prob(
+        self.distribution, x, seed, num_samples, **self._keywords(condition)
+      )
 
   def sample(self, condition, seed, n: int, temperature: float = 1.0) -> tf.Tensor:
-    """`n` examples from latents scaled about their mean."""
+    """`n` draws of the density, from latents scaled about their mean."""
     if temperature == 1.0:
-      x = self.distribution.sample(n, seed=seed, **self._keywords(condition))
-      return self._quantized(x)
+      return self.distribution.sample(n, seed=seed, **self._keywords(condition))
     base = self._transformed().distribution
     z = tf.nest.map_structure(
       lambda z, mean: mean + tf.cast(temperature, z.dtype) * (z - mean),
@@ -68,9 +78,10 @@ class Likelihood:
 
   def sample_and_log_prob(self, condition, seed, n: int):
     """`n` draws of the density and its logarithm there."""
-    return self.distribution.experimental_sample_and_log_prob(
-      n, seed=seed, **self._keywords(condition)
-    )
+    with _estimation(seed):
+      return self.distribution.experimental_sample_and_log_prob(
+        n, seed=seed, **self._keywords(condition)
+      )
 
   def encode(self, x, condition, seed) -> Any:
     """Latents of examples."""
@@ -79,8 +90,8 @@ class Likelihood:
     )
 
   def decode(self, z, condition) -> tf.Tensor:
-    """Examples of latents."""
-    return self._quantized(self._transformed().bijector.forward(z, **_given(condition)))
+    """What the latents stand for, not quantized."""
+    return self._transformed().bijector.forward(z, **_given(condition))
 
   def adapt(self, x, condition, seed) -> None:
     """Initialises every layer from a batch of examples.
@@ -124,9 +135,6 @@ class Likelihood:
       return tf.convert_to_tensor(x, self.distribution.dtype)
     return self.dequantization.dequantize(x, seed, self.distribution.dtype)
 
-  def _quantized(self, x):
-    return x if self.dequantization is None else self.dequantization.quantize(x)
-
   def _transformed(self):
     if not hasattr(self.distribution, 'bijector'):
       raise ValueError(
@@ -134,6 +142,13 @@ class Likelihood:
         f'{type(self.distribution).__name__}.'
       )
     return self.distribution
+
+
+def _estimation(seed, training=False, estimator=None):
+  """Stochastic log-dets have a seed apart from that of the dequantization."""
+  return estimation.estimation(
+    tf.random.experimental.stateless_fold_in(seed, 1, alg='philox'), training, estimator
+  )
 
 
 def _given(condition):
