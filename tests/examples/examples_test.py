@@ -78,9 +78,11 @@ def test_log_det_bias(load):
     width=4,
     num_dense_blocks=0,
     num_bins=16,
+    lipschitz=0.9,
+    training='exact',
     seed=0,
   )
-  test_util.perturb(flow, 0.5)
+  test_util.perturb(flow, 2.0)
   tff.update_norms(flow)
   model = tff.FlowModel(flow)
   images = np.random.default_rng(0).integers(0, 16, [20, 2, 2, 1]).astype(np.uint8)
