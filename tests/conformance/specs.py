@@ -166,6 +166,15 @@ def residual(event_shape, conditional=False, **options):
   return build
 
 
+def moving_batch_norm(event_shape):
+  def build(dtype):
+    layer = tff.MovingBatchNorm(event_shape, dtype=dtype)
+    layer.adapt(3.0 * test_util.normal((4, *event_shape), dtype, seed=3) + 1.0)
+    return layer
+
+  return build
+
+
 def flow(builder, event_shape, **options):
   def build(dtype):
     distribution = builder(event_shape, seed=0, dtype=dtype, **options)
@@ -184,6 +193,8 @@ SPECS = [
     (4, 4, 2),
     conditional=True,
   ),
+  Spec('moving_batch_norm_vector', moving_batch_norm(VECTOR), (5,)),
+  Spec('moving_batch_norm_image', moving_batch_norm(IMAGE), (4, 4, 2)),
   Spec('conv_vector', lambda t: tff.Invertible1x1ConvLU(VECTOR, seed=1, dtype=t), (5,)),
   Spec(
     'conv_image',

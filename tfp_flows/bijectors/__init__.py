@@ -4,6 +4,8 @@ from tfp_flows.bijectors.act_norm import ActNorm
 from tfp_flows.bijectors.coupling import AdditiveCoupling
 from tfp_flows.bijectors.coupling import AffineCoupling
 from tfp_flows.bijectors.coupling import Coupling
+from tfp_flows.bijectors.ffjord import FFJORD
+from tfp_flows.bijectors.ffjord import Penalties
 from tfp_flows.bijectors.flow_bijector import FlowBijector
 from tfp_flows.bijectors.invertible_conv import Invertible1x1ConvLU
 from tfp_flows.bijectors.log_det_estimators import ExactLogDet
@@ -14,6 +16,7 @@ from tfp_flows.bijectors.log_det_estimators import log_det_estimator
 from tfp_flows.bijectors.masks import ChannelMask
 from tfp_flows.bijectors.masks import CheckerboardMask
 from tfp_flows.bijectors.masks import IndexMask
+from tfp_flows.bijectors.moving_batch_norm import MovingBatchNorm
 from tfp_flows.bijectors.multiscale import Multiscale
 from tfp_flows.bijectors.norms import networks_with_norms
 from tfp_flows.bijectors.norms import update_norms
@@ -21,6 +24,10 @@ from tfp_flows.bijectors.preprocess import Preprocess
 from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.sequential import Sequential
 from tfp_flows.bijectors.squeeze import Squeeze
+from tfp_flows.bijectors.trace_estimators import ExactTrace
+from tfp_flows.bijectors.trace_estimators import HutchinsonTrace
+from tfp_flows.bijectors.trace_estimators import Trace
+from tfp_flows.bijectors.trace_estimators import trace_estimator
 from tfp_flows.bijectors.transformers import Additive
 from tfp_flows.bijectors.transformers import Affine
 from tfp_flows.bijectors.transformers import RationalQuadratic
@@ -35,19 +42,26 @@ __all__ = [
   'CheckerboardMask',
   'Coupling',
   'ExactLogDet',
+  'ExactTrace',
+  'FFJORD',
   'FlowBijector',
+  'HutchinsonTrace',
   'IndexMask',
   'Invertible1x1ConvLU',
   'LogDet',
+  'MovingBatchNorm',
   'Multiscale',
+  'Penalties',
   'Preprocess',
   'RationalQuadratic',
   'ResidualFlow',
   'RouletteLogDet',
   'Sequential',
   'Squeeze',
+  'Trace',
   'TruncatedLogDet',
   'log_det_estimator',
   'networks_with_norms',
+  'trace_estimator',
   'update_norms',
 ]

@@ -1,6 +1,8 @@
 """Networks for the layers of flows: Keras 3 layers, built at construction."""
 
 from tfp_flows.conditioners.conv_net import ConvNet
+from tfp_flows.conditioners.field_conv_net import FieldConvNet
+from tfp_flows.conditioners.field_mlp import FieldMLP
 from tfp_flows.conditioners.initializers import SeedStream
 from tfp_flows.conditioners.lipschitz_activations import lipschitz_activation
 from tfp_flows.conditioners.lipschitz_layers import LipschitzConv2D
@@ -12,6 +14,8 @@ from tfp_flows.conditioners.res_net import ResNet
 
 __all__ = [
   'ConvNet',
+  'FieldConvNet',
+  'FieldMLP',
   'LipschitzConv2D',
   'LipschitzConvNet',
   'LipschitzDense',

@@ -23,3 +23,7 @@ class SeedStream:
   def he_normal(self) -> keras.initializers.Initializer:
     """For layers followed by a rectifier; a fresh seed at each call."""
     return keras.initializers.HeNormal(seed=self())
+
+  def glorot_uniform(self) -> keras.initializers.Initializer:
+    """For layers followed by a smooth activation; a fresh seed at each call."""
+    return keras.initializers.GlorotUniform(seed=self())

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-__all__ = ['as_event_shape', 'batch_shape', 'reshape', 'with_flat_batch']
+__all__ = [
+  'as_event_shape',
+  'batch_shape',
+  'reshape',
+  'static_or_dynamic',
+  'with_flat_batch',
+]
 
 
 def as_event_shape(event_shape: Sequence[int], owner: str) -> tuple[int, ...]:
@@ -28,6 +34,11 @@ def batch_shape(x: tf.Tensor, event_ndims: int) -> tf.Tensor | list[int]:
   if static.is_fully_defined():
     return static.as_list()
   return tf.shape(x)[: x.shape.rank - event_ndims]
+
+
+def static_or_dynamic(x: tf.Tensor) -> tf.Tensor | list[int]:
+  """The shape of `x`: static if it is known."""
+  return batch_shape(x, 0)
 
 
 def with_flat_batch(

@@ -6,16 +6,29 @@ from tensorflow_probability.python.bijectors import blockwise
 from tensorflow_probability.python.bijectors import chain
 from tensorflow_probability.python.bijectors import invert
 from tensorflow_probability.python.internal import cache_util
+from tensorflow_probability.python.math.ode import dormand_prince
+from tensorflow_probability.python.math.ode import runge_kutta_util
 
 from tfp_flows.internal import estimation
 
-__all__ = ['Blockwise', 'Chain', 'Invert', 'OneCallCache']
+__all__ = [
+  'Blockwise',
+  'Chain',
+  'DORMAND_PRINCE',
+  'Invert',
+  'OneCallCache',
+  'dense_output',
+]
 
 # What `tfb.Chain(...)` and the like make of parts that are no composite tensors is
 # an instance of these, and not of `tfb.Chain`.
 Blockwise = blockwise._Blockwise
 Chain = chain._Chain
 Invert = invert._Invert
+
+# The coefficients of the method, and its interpolation inside of a step.
+DORMAND_PRINCE = dormand_prince._TABLEAU
+dense_output = runge_kutta_util.rk_fourth_order_interpolation_coefficients
 
 
 class _ByIdentity:

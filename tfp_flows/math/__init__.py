@@ -1,6 +1,8 @@
 """Pure functions without weights."""
 
 from tfp_flows.math.bits import bits_per_dim
+from tfp_flows.math.divergence import exact_divergence
+from tfp_flows.math.divergence import hutchinson_divergence
 from tfp_flows.math.fixed_point import solve_fixed_point
 from tfp_flows.math.interpolation import lerp
 from tfp_flows.math.interpolation import slerp
@@ -12,14 +14,24 @@ from tfp_flows.math.log_det import poisson
 from tfp_flows.math.log_det import series_log_det
 from tfp_flows.math.log_det import truncation_error_bound
 from tfp_flows.math.log_det import value_and_jacobian
+from tfp_flows.math.ode import OdeSolution
+from tfp_flows.math.ode import integrate
+from tfp_flows.math.ode_solvers import DormandPrince
+from tfp_flows.math.ode_solvers import RungeKutta4
 from tfp_flows.math.operator_norms import operator_norm
 from tfp_flows.math.operator_norms import power_iteration
 
 __all__ = [
+  'DormandPrince',
   'LogDetEstimate',
+  'OdeSolution',
+  'RungeKutta4',
   'bits_per_dim',
+  'exact_divergence',
   'exact_log_det',
   'geometric',
+  'hutchinson_divergence',
+  'integrate',
   'jacobian_norm',
   'lerp',
   'operator_norm',

@@ -20,6 +20,7 @@ __all__ = [
   'LogDetEstimate',
   'exact_log_det',
   'geometric',
+  'linearize',
   'poisson',
   'series_log_det',
   'truncation_error_bound',
@@ -131,7 +132,7 @@ def value_and_jacobian(
   g: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, event_ndims: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """`g(x)` and its Jacobians `[*batch, D, D]`, of events flattened to D numbers."""
-  value, vjp = _linearize(g, x)
+  value, vjp = linearize(g, x)
   batch = shapes.batch_shape(x, event_ndims)
   event = x.shape[x.shape.rank - event_ndims :]
   size = event.num_elements()
@@ -206,11 +207,11 @@ def series_log_det(
   samples = x[tf.newaxis]
   if num_samples > 1:
     samples = tf.repeat(samples, num_samples, axis=0)
-    value, vjp = _linearize(g, samples)
+    value, vjp = linearize(g, samples)
   else:
-    value, inner = _linearize(g, x)
+    value, inner = linearize(g, x)
     value, vjp = value[tf.newaxis], lambda w: inner(w[0])[tf.newaxis]
-  shape = _shape(samples)
+  shape = shapes.static_or_dynamic(samples)
   draw = random.rademacher if noise == 'rademacher' else random.normal
   v = draw(shape, v_seed, x.dtype)
   weights, last = _weights(num_terms, lengths, num_samples, n_seed, x.dtype)
@@ -241,7 +242,9 @@ def series_log_det(
   return LogDetEstimate(value[0], tf.reduce_mean(total, axis=0), _standard_error(total))
 
 
-def _linearize(g, x):
+def linearize(
+  g: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
   """`g(x)` and the function `w -> J' w`, which does not run `g` again."""
   with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
     tape.watch(x)
@@ -249,9 +252,9 @@ def _linearize(g, x):
 
   if not value.shape.is_compatible_with(x.shape) or value.dtype != x.dtype:
     raise ValueError(
-      f'Expected g to keep shape and dtype, {x.shape} of {x.dtype.name}; it returned '
-      f'{value.shape} of {value.dtype.name}. Build the branch for the event shape '
-      f'and dtype of the layer.'
+      f'Expected a function that keeps shape and dtype, {x.shape} of '
+      f'{x.dtype.name}; it returned {value.shape} of {value.dtype.name}. Build '
+      f'the network for the event shape and dtype of the layer.'
     )
 
   def vjp(w):
@@ -260,10 +263,6 @@ def _linearize(g, x):
     return tf.ensure_shape(product, x.shape)
 
   return value, vjp
-
-
-def _shape(x):
-  return x.shape.as_list() if x.shape.is_fully_defined() else tf.shape(x)
 
 
 def _expand(x, rank):

@@ -17,6 +17,7 @@ __all__ = [
   'Couplings',
   'alternating_mask',
   'check_positive',
+  'network_policy',
   'normalizing_flow',
   'preprocessing',
 ]
@@ -57,13 +58,11 @@ class Couplings:
 
   def network_options(self) -> dict[str, Any]:
     """Arguments that every conditioner takes."""
-    policy = keras.config.dtype_policy()
-    follows = policy.variable_dtype == self.dtype.name
     return dict(
       condition_size=self.condition_size,
       dropout=self.dropout,
       seed=self.seeds(),
-      dtype=policy if follows else self.dtype.name,
+      **network_policy(self.dtype),
     )
 
   def transformer(self, channels: int) -> bijectors.Affine:
@@ -85,6 +84,12 @@ class Couplings:
       **self.network_options() | options,
     )
     return bijectors.Coupling(mask, net, transformer, self.dtype)
+
+
+def network_policy(dtype: tf.DType) -> dict[str, Any]:
+  """The `dtype` of networks: Keras's global policy if its variables have `dtype`."""
+  policy = keras.config.dtype_policy()
+  return dict(dtype=policy if policy.variable_dtype == dtype.name else dtype.name)
 
 
 def check_positive(**sizes: int) -> None:

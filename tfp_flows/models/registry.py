@@ -1,5 +1,6 @@
 """The list of models, by name."""
 
+from tfp_flows.models.ffjord import ffjord
 from tfp_flows.models.glow import glow
 from tfp_flows.models.nice import nice
 from tfp_flows.models.real_nvp import real_nvp
@@ -8,6 +9,7 @@ from tfp_flows.models.residual_flow import residual_flow
 __all__ = ['MODELS']
 
 MODELS = {
+  'ffjord': ffjord,
   'glow': glow,
   'nice': nice,
   'real_nvp': real_nvp,

@@ -13,19 +13,24 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows.distributions import dequantization as dequantization_lib
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import reports
 from tfp_flows.internal import seeds
 from tfp_flows.training import callbacks as callbacks_lib
 from tfp_flows.training import inputs
 from tfp_flows.training import likelihood as likelihood_lib
 from tfp_flows.training import metrics
 
-__all__ = ['FlowModel', 'SamplingError']
+__all__ = ['FlowModel', 'SamplingError', 'SolverError']
 
 tfd = tfp.distributions
 
 
 class SamplingError(ValueError):
   """Samples that are not finite."""
+
+
+class SolverError(ValueError):
+  """A solver of a continuous flow failed."""
 
 
 class FlowModel(keras.Model):
@@ -102,10 +107,18 @@ class FlowModel(keras.Model):
     if self.dequantization is not None:
       num_dims = distribution.event_shape.num_elements()
       self._bits_per_dim = metrics.BitsPerDim(num_dims, dtype=self.dtype)
+    self._work = self._solver_work()
     self._checker = inputs.Checker(distribution.event_shape, self._check)
     self._seed = seed
     self._compiled = {}
     self.built = True
+
+  def _solver_work(self):
+    flows = [m for m in self.distribution.submodules if isinstance(m, bijectors.FFJORD)]
+    if not flows:
+      return None
+    penalties = {name for flow in flows for name in flow.penalties.weights()}
+    return metrics.SolverWork(sorted(penalties), self.dtype)
 
   @property
   def distribution(self) -> tfd.Distribution:
@@ -152,24 +165,38 @@ class FlowModel(keras.Model):
 
   def train_step(self, data):
     x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
-    with tf.GradientTape() as tape:
+    with reports.collect() as report, tf.GradientTape() as tape:
+      tape.watch(report.probe)
       log_prob = self(x, condition, training=True)
       loss = _weighted_mean(-log_prob, weight)
-      loss += sum(tf.cast(extra, loss.dtype) for extra in self.losses)
+      penalties = {
+        name: _weighted_mean(tf.add_n(values), weight)
+        for name, values in report.penalties.items()
+      }
+      extras = [*self.losses, *penalties.values()]
+      loss += sum(tf.cast(extra, loss.dtype) for extra in extras)
       # Keras adds the gradients of replicas up.
       replicas = tf.distribute.get_strategy().num_replicas_in_sync
       scaled = self.optimizer.scale_loss(loss / replicas)
     self._check_all_seen(tape.watched_variables())
     weights = self.trainable_weights
-    gradients = tape.gradient(scaled, weights)
+    *gradients, backward = tape.gradient(
+      scaled, [*weights, report.probe], unconnected_gradients='none'
+    )
     self.optimizer.apply_gradients(zip(gradients, weights))
     # From step to step the norms change little, and few iterations follow them.
     bijectors.update_norms(self.distribution, tolerance=1e-3, max_iterations=50)
-    return self._update_metrics(log_prob, weight)
+    logs = self._update_metrics(log_prob, weight)
+    if self._work is not None:
+      logs |= self._work.update(report, penalties, backward)
+    return logs
 
   def test_step(self, data):
     x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
-    return self._update_metrics(self(x, condition, training=False), weight)
+    with reports.collect() as report:
+      log_prob = self(x, condition, training=False)
+    logs = self._update_metrics(log_prob, weight)
+    return logs if self._work is None else logs | self._work.update(report)
 
   def predict_step(self, data):
     x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -198,14 +225,16 @@ class FlowModel(keras.Model):
 
   @property
   def metrics(self):
-    return [m for m in (self._nll, self._bits_per_dim) if m is not None]
+    found = [m for m in (self._nll, self._bits_per_dim) if m is not None]
+    return found + (self._work.metrics if self._work is not None else [])
 
   def _update_metrics(self, log_prob, weight):
     if weight is not None:
       weight = tf.reshape(weight, tf.shape(log_prob))
-    for metric in self.metrics:
+    found = [m for m in (self._nll, self._bits_per_dim) if m is not None]
+    for metric in found:
       metric.update_state(log_prob, sample_weight=weight)
-    return {m.name: m.result() for m in self.metrics}
+    return {m.name: m.result() for m in found}
 
   def fit(
     self,
@@ -243,6 +272,11 @@ class FlowModel(keras.Model):
         unpacked = keras.utils.unpack_x_y_sample_weight(validation_data)
         validation_data = self._batches(*unpacked, batch_size)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
+    if self._work is not None:
+      check = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: self._check_solvers()
+      )
+      kwargs['callbacks'] = [*tf.nest.flatten(kwargs['callbacks'] or []), check]
     is_array = not isinstance(x, tf.data.Dataset)
     order = self._shuffle_seed() if shuffle and is_array else None
     batches = self._batches(x, y, sample_weight, batch_size, order)
@@ -254,6 +288,15 @@ class FlowModel(keras.Model):
       raise ValueError(inputs.EMPTY)
     return history
 
+  def _check_solvers(self):
+    if self._work is not None and self._work.failures:
+      raise SolverError(
+        f'Expected fields that their solvers can follow; {self._work.failures} '
+        f'batches failed: they took more than max_num_steps steps, or the field '
+        f'became NaN. Lower the learning rate, clip gradients, raise the tolerances '
+        f'(rtol, atol) or max_num_steps of the solver, or add `tff.Penalties`.'
+      )
+
   def _shuffle_seed(self):
     if self._seed is None:
       return random.randrange(2**31)
@@ -264,10 +307,13 @@ class FlowModel(keras.Model):
     """Like `keras.Model.evaluate`; `y` is the condition."""
     self._test_noise.state.assign(self._test_noise_start)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
-    if not kwargs.get('_use_cached_eval_dataset'):
+    is_validation = kwargs.get('_use_cached_eval_dataset')
+    if not is_validation:
       x = self._batches(x, y, sample_weight, batch_size)
     with self._plain_data_errors():
       result = super().evaluate(x, **kwargs)
+      if not is_validation:
+        self._check_solvers()
     if isinstance(result, (list, dict)) and not result:
       raise ValueError(inputs.EMPTY)
     return result

@@ -1,11 +1,15 @@
 """Metrics of log-likelihoods."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
+from tfp_flows.internal import reports
 from tfp_flows.math import bits
 
-__all__ = ['BitsPerDim', 'NegativeLogLikelihood']
+__all__ = ['BitsPerDim', 'NegativeLogLikelihood', 'SolverWork']
 
 
 class NegativeLogLikelihood(keras.metrics.Mean):
@@ -34,3 +38,45 @@ class BitsPerDim(keras.metrics.Mean):
     super().update_state(
       bits.bits_per_dim(log_prob, self._num_dims), sample_weight=sample_weight
     )
+
+
+class SolverWork:
+  """Metrics of the solvers of continuous flows.
+
+  `nfe`: evaluations of all fields in the solves of one batch, and in training
+  `nfe_backward`, of those for the gradient; means over batches. `kinetic` and
+  `jacobian`: weighted penalties, as they are in the loss.
+  """
+
+  def __init__(self, penalties: Iterable[str], dtype: Any = None):
+    names = ['nfe', 'nfe_backward', *penalties]
+    self._means = {name: keras.metrics.Mean(name, dtype=dtype) for name in names}
+    self._failures = keras.metrics.Sum('solver_failures', dtype=dtype)
+
+  @property
+  def metrics(self) -> list[keras.metrics.Metric]:
+    return [*self._means.values(), self._failures]
+
+  @property
+  def failures(self) -> int:
+    """Solves that failed since the last reset."""
+    return int(self._failures.result())
+
+  def update(
+    self,
+    report: reports.Report,
+    penalties: dict[str, tf.Tensor] | None = None,
+    backward: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
+    """Takes in the report of one batch; returns what is to be logged."""
+    values = dict(nfe=_total(report.evaluations)) | (penalties or {})
+    if backward is not None:
+      values['nfe_backward'] = backward
+    self._failures.update_state(_total(report.failures))
+    for name, value in values.items():
+      self._means[name].update_state(value)
+    return {name: self._means[name].result() for name in values}
+
+
+def _total(values):
+  return tf.add_n([tf.cast(value, tf.float32) for value in values])

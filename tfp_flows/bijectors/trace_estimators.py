@@ -1,0 +1,124 @@
+"""The ways to find the divergence of the field of a continuous flow."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flows.bijectors import log_det_estimators
+from tfp_flows.internal import estimation
+from tfp_flows.math import divergence
+
+__all__ = ['ExactTrace', 'HutchinsonTrace', 'Trace', 'trace_estimator']
+
+# An exact trace takes as many products as there are dimensions, at each evaluation.
+_EXACT_UP_TO = 16
+
+FieldAt = Callable[[Callable[..., Any], tf.Tensor], divergence.FieldAt]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactTrace:
+  """The trace of the whole Jacobian; for few dimensions. See `exact_divergence`."""
+
+  def draw(self, x: tf.Tensor, event_ndims: int, seed: tf.Tensor) -> FieldAt:
+    """A function of the field and a point, for one solve."""
+    del x, seed
+    return lambda f, x: divergence.exact_divergence(f, x, event_ndims)
+
+
+@dataclasses.dataclass(frozen=True)
+class HutchinsonTrace:
+  """An unbiased estimate of the trace [(Grathwohl et al., 2019)][1], eq. 8.
+
+    tr J = E[v' J v]
+
+  with one `v` for a whole solve, per example: the field that the solver sees is a
+  deterministic one.
+
+  Attributes:
+    noise: of v, `'rademacher'` or `'normal'`. The former has the smaller variance.
+    num_samples: draws of v, of which the mean is taken.
+
+  #### References
+
+  [1]: Will Grathwohl, Ricky T. Q. Chen, Jesse Bettencourt, Ilya Sutskever and
+       David Duvenaud. FFJORD: Free-form Continuous Dynamics for Scalable
+       Reversible Generative Models. In _ICLR_, 2019.
+       https://arxiv.org/abs/1810.01367
+  """
+
+  noise: str = 'rademacher'
+  num_samples: int = 1
+
+  def __post_init__(self):
+    if self.noise not in ('rademacher', 'normal'):
+      raise ValueError(
+        f"Expected noise 'rademacher' or 'normal'; received {self.noise!r}."
+      )
+    if self.num_samples < 1:
+      raise ValueError(f'Expected num_samples >= 1; received {self.num_samples}.')
+
+  def draw(self, x: tf.Tensor, event_ndims: int, seed: tf.Tensor) -> FieldAt:
+    """A function of the field and a point, for one solve."""
+    noise = divergence.hutchinson_noise(self.noise, x, seed, self.num_samples)
+    return lambda f, x: divergence.hutchinson_divergence(f, x, event_ndims, noise)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+  """Which estimator is used for training, and which for evaluation.
+
+  Which of the two is meant says the innermost `tff.estimation` block; `FlowModel`
+  opens one for each step.
+
+  Attributes:
+    training: `ExactTrace` or `HutchinsonTrace`.
+    evaluation: the same; None is exact up to 16 dimensions, and above `training`.
+  """
+
+  training: Any = HutchinsonTrace()
+  evaluation: Any = None
+
+  def draw(self, x: tf.Tensor, event_ndims: int, salt: int) -> FieldAt:
+    """What the estimator and noise of the current block make for one solve at x."""
+    current = estimation.current()
+    size = x.shape[x.shape.rank - event_ndims :].num_elements()
+    estimator = current.estimator
+    if isinstance(estimator, log_det_estimators.ExactLogDet):
+      estimator = ExactTrace()
+    if estimator is None:
+      estimator = self.training if current.training else self.evaluation_of(size)
+    if not hasattr(estimator, 'draw'):
+      raise ValueError(
+        f'Expected an estimator of traces, ExactTrace or HutchinsonTrace, for a '
+        f'continuous flow; received {estimator}.'
+      )
+    return estimator.draw(x, event_ndims, current.seed_of(salt))
+
+  def evaluation_of(self, num_dims: int) -> Any:
+    """The estimator of evaluation for events of so many dimensions."""
+    if self.evaluation is not None:
+      return self.evaluation
+    if num_dims <= _EXACT_UP_TO:
+      return ExactTrace()
+    return self.training
+
+
+def trace_estimator(name: str) -> Any:
+  """The estimator of a name: `'exact'`, `'hutchinson'` or `'normal'`.
+
+  The last is Hutchinson's with normal noise.
+
+  Raises:
+    ValueError: for another name.
+  """
+  estimators = dict(
+    exact=ExactTrace(),
+    hutchinson=HutchinsonTrace(),
+    normal=HutchinsonTrace(noise='normal'),
+  )
+  if name not in estimators:
+    raise ValueError(f'Expected one of {list(estimators)}; received {name!r}.')
+  return estimators[name]

@@ -1,0 +1,49 @@
+"""What layers report of their work beside values and log-dets."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+__all__ = ['Report', 'collect', 'innermost']
+
+
+class Report:
+  """Numbers that layers reported inside a `collect` block.
+
+  Attributes:
+    evaluations: of the fields of continuous flows, int32 scalars.
+    failures: of their solvers, boolean scalars.
+    penalties: name -> weighted penalties, each `[*batch]`, for the loss.
+    probe: its "gradient" is the number of evaluations of the backward solves.
+  """
+
+  def __init__(self):
+    self.evaluations: list[tf.Tensor] = []
+    self.failures: list[tf.Tensor] = []
+    self.penalties: dict[str, list[tf.Tensor]] = {}
+    self.probe = tf.zeros([])
+
+  def add_penalty(self, name: str, value: tf.Tensor) -> None:
+    self.penalties.setdefault(name, []).append(value)
+
+
+_LOCAL = threading.local()
+
+
+def innermost() -> Report:
+  """The report of the innermost block of this thread; outside of any, a new one."""
+  stack = getattr(_LOCAL, 'stack', None)
+  return stack[-1] if stack else Report()
+
+
+@contextlib.contextmanager
+def collect() -> Iterator[Report]:
+  """Collects what layers called inside the block report."""
+  stack = _LOCAL.__dict__.setdefault('stack', [])
+  stack.append(Report())
+  try:
+    yield stack[-1]
+  finally:
+    stack.pop()

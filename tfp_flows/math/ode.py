@@ -1,0 +1,187 @@
+"""Solutions of differential equations, with gradients by the adjoint method."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+__all__ = ['OdeSolution', 'integrate']
+
+# So small that a part of the state has no say in the error of a step.
+_UNCONTROLLED = 2.0**-40
+
+_SECOND_ORDER = (
+  'The adjoint method of `integrate` has no second derivatives: a gradient of its '
+  'gradient was asked for. Use finite differences of the gradient, or backpropagate '
+  'through steps of your own.'
+)
+
+
+class OdeSolution(NamedTuple):
+  """What `integrate` returns.
+
+  Attributes:
+    x: the state at the final time.
+    integrals: of the integrands, a tuple.
+    num_evaluations: of the right-hand side, an int32 scalar.
+    status: int32 scalar, 0 or, if the solver failed and the rest is NaN, -1.
+  """
+
+  x: tf.Tensor
+  integrals: tuple[tf.Tensor, ...]
+  num_evaluations: tf.Tensor
+  status: tf.Tensor
+
+
+def integrate(
+  rates: Callable[..., tuple[tf.Tensor, tuple[tf.Tensor, ...]]],
+  x: tf.Tensor,
+  initial_time: Any,
+  final_time: Any,
+  solver: tfp.math.ode.Solver,
+  adjoint_solver: tfp.math.ode.Solver | None = None,
+  integrals: Sequence[tf.Tensor] = (),
+  inputs: Sequence[tf.Tensor] = (),
+  controlled: Sequence[bool] | bool = True,
+  probe: tf.Tensor | None = None,
+) -> OdeSolution:
+  """Solves `dx/dt = f(t, x)` and integrates along the solution.
+
+    x(t0) = x,   dx/dt = f(t, x(t)),   I_k = I_k(t0) + int_{t0}^{t1} q_k(t, x(t)) dt
+
+  with `f` and the `q_k` from one call of `rates(t, x, *inputs)`. Time may run in
+  either direction.
+
+  Gradients are those of the adjoint method [(Chen et al., 2018)][1], appendix B:
+  with the upstream gradients `a(t1)` of `x(t1)` and `b_k` of `I_k`, from t1 back to
+  t0 and together with x itself,
+
+    da/dt       = -a df/dx      - sum_k b_k dq_k/dx
+    dL/dtheta   = int_{t0}^{t1} (a df/dtheta + sum_k b_k dq_k/dtheta) dt
+    dL/dt1      = a(t1) f(t1, x(t1)) + sum_k b_k q_k(t1, x(t1)),   dL/dt0 likewise, < 0
+
+  so that memory does not depend on the number of steps. They reach x, `inputs`, the
+  times if these are tensors or variables, and every variable that `rates` reads, but
+  no tensor that it closes over. The integrals and dL/dtheta do not act on the rest of
+  the equation: the `b_k` are constant, and the error of dL/dtheta has no part in the
+  choice of steps [(Kidger et al., 2021)][2]. Second derivatives raise `LookupError`.
+
+  Args:
+    rates: a function of a scalar time, the state and `inputs`, that returns dx/dt of
+      the shape of x and a tuple of integrands of any shape.
+    x: the state at the initial time.
+    initial_time: scalar t0.
+    final_time: scalar t1.
+    solver: of the equation; any `tfp.math.ode.Solver`.
+    adjoint_solver: of that of the adjoint; None is `solver`.
+    integrals: constants `I_k(t0)` of the shapes of the integrands, usually zeros.
+    inputs: tensors that `rates` takes and that are differentiated.
+    controlled: whether the errors of the integrals have a part in the choice of
+      steps; for all, or for each.
+    probe: a float scalar, whose "gradient" is the number of evaluations of the
+      backward solve.
+
+  #### References
+
+  [1]: Ricky T. Q. Chen, Yulia Rubanova, Jesse Bettencourt and David Duvenaud. Neural
+       Ordinary Differential Equations. In _NeurIPS_, 2018.
+       https://arxiv.org/abs/1806.07366
+  [2]: Patrick Kidger, Ricky T. Q. Chen and Terry Lyons. "Hey, that's not an ODE":
+       Faster ODE Adjoints via Seminorms. In _ICML_, 2021.
+       https://arxiv.org/abs/2009.09457
+  """
+  adjoint_solver = adjoint_solver or solver
+  x = tf.convert_to_tensor(x)
+  inputs = tuple(tf.convert_to_tensor(v) for v in inputs)
+  moving = tuple(_is_tensor(t) for t in (initial_time, final_time))
+  times = tuple(tf.cast(t, x.dtype) for t in (initial_time, final_time))
+  probe = tf.zeros([]) if probe is None else probe
+  flags = [controlled] * len(integrals) if isinstance(controlled, bool) else controlled
+  scales = [1.0 if flag else _UNCONTROLLED for flag in flags]
+
+  @tf.custom_gradient
+  def solution(x, start, end, probe, *inputs):
+    def augmented(t, state):
+      value, integrands = rates(t, state[0], *inputs)
+      return value, _scaled(integrands, scales)
+
+    (last, results), diagnostics = _solve(
+      solver, augmented, (x, _scaled(integrals, scales)), start, end
+    )
+    results = _scaled(results, [1 / scale for scale in scales])
+
+    def gradient(upstream, *rest, variables=()):
+      b = rest[: len(scales)]
+      values = (*inputs, *variables)
+
+      def total(t, x, a):
+        """`a f + sum b q`, of which the gradients are taken, and `f`."""
+        value, integrands = rates(t, x, *inputs)
+        parts = [a * value, *(v * q for v, q in zip(b, integrands))]
+        return value, tf.add_n([tf.reduce_sum(part) for part in parts])
+
+      def adjoint(t, state):
+        x, a, _ = state
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+          tape.watch([x, *values])
+          value, scalar = total(t, x, a)
+        of_x, *of_values = tape.gradient(
+          scalar, [x, *values], unconnected_gradients='zero'
+        )
+        scales = [_UNCONTROLLED] * len(values)
+        return value, -of_x, tuple(-g for g in _scaled(of_values, scales))
+
+      zeros = [tf.zeros_like(v) for v in inputs]
+      zeros += [tf.zeros(v.shape, v.dtype) for v in variables]
+      (first, a, of_values), backward = _solve(
+        adjoint_solver, adjoint, (last, upstream, tuple(zeros)), end, start
+      )
+      of_values = _scaled(of_values, [1 / _UNCONTROLLED] * len(values))
+      of_start = -total(start, first, a)[1] if moving[0] else tf.zeros_like(start)
+      of_end = total(end, last, upstream)[1] if moving[1] else tf.zeros_like(end)
+      evaluations = tf.cast(backward.num_ode_fn_evaluations, probe.dtype)
+      arguments = (a, of_start, of_end, evaluations, *of_values[: len(inputs)])
+      arguments = [_without_gradient(g) for g in arguments]
+      of_variables = [_without_gradient(g) for g in of_values[len(inputs) :]]
+      return (arguments, of_variables) if variables else arguments
+
+    return (
+      last,
+      *results,
+      tf.convert_to_tensor(diagnostics.num_ode_fn_evaluations),
+      tf.convert_to_tensor(diagnostics.status),
+    ), gradient
+
+  last, *results, evaluations, status = solution(x, *times, probe, *inputs)
+  return OdeSolution(last, tuple(results), evaluations, status)
+
+
+def _solve(solver, rates, state, start, end):
+  """The state at `end`. TFP's solvers run forward in time only."""
+  sign = tf.sign(end - start)
+
+  def rates_of_distance(distance, state):
+    return tf.nest.map_structure(
+      lambda r: tf.cast(sign, r.dtype) * r, rates(start + sign * distance, state)
+    )
+
+  zero = tf.zeros([], start.dtype)
+  times = tf.reshape(tf.abs(end - start), [1])
+  results = solver.solve(rates_of_distance, zero, state, times)
+  state = tf.nest.map_structure(lambda s: s[0], results.states)
+  return state, results.diagnostics
+
+
+def _scaled(values, scales):
+  return tuple(v * tf.cast(s, v.dtype) for v, s in zip(values, scales))
+
+
+def _is_tensor(value):
+  return tf.is_tensor(value) or isinstance(value, (tf.Variable, tf.Module))
+
+
+def _without_gradient(value):
+  return tf.raw_ops.PreventGradient(input=value, message=_SECOND_ORDER)
