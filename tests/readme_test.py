@@ -16,7 +16,7 @@ README = (ROOT / 'README.md').read_text()
 
 
 def test_python_block_runs(monkeypatch):
-  block, custom, residual = re.findall(r'```python\n(.*?)```', README, re.S)
+  block, custom, residual, continuous = re.findall(r'```python\n(.*?)```', README, re.S)
   fit = keras.Model.fit
   monkeypatch.setattr(
     keras.Model, 'fit', lambda *a, **k: fit(*a, **k | dict(epochs=1, verbose=0))
@@ -31,6 +31,9 @@ def test_python_block_runs(monkeypatch):
   own = {'x': tf.ones([4, 6])}
   exec(residual, own)
   assert own['solution'].converged.numpy().all()
+  own = {'x': tf.ones([4, 6])}
+  exec(continuous, own)
+  assert int(own['report'].evaluations[0]) > 6
   assert names['samples'].shape == (16, 8, 8, 1)
   assert names['log_prob'].shape == (397,)
 

@@ -47,10 +47,12 @@ _MODULES = {
     'LipschitzConvNet',
     'LipschitzMLP',
     'MLP',
+    'NeuralODE',
     'ResNet',
   ],
   'distributions': ['UniformDequantization'],
   'internal.estimation': ['estimation'],
+  'internal.reports': ['flow_report'],
   'math': [
     'DormandPrince',
     'RungeKutta4',

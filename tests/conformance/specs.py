@@ -175,6 +175,29 @@ def moving_batch_norm(event_shape):
   return build
 
 
+def ffjord(event_shape, conditional=False, **options):
+  def build(dtype):
+    network = tff.FieldMLP if len(event_shape) == 1 else tff.FieldConvNet
+    field = network(
+      event_shape,
+      [5],
+      condition_size=CONDITION_SIZE if conditional else None,
+      seed=0,
+      dtype=dtype,
+    )
+    tolerance = 1e-12 if tf.as_dtype(dtype) == tf.float64 else 1e-6
+    return tff.FFJORD(
+      field,
+      event_shape,
+      tff.Trace(tff.ExactTrace(), tff.ExactTrace()),
+      tff.DormandPrince(tolerance, tolerance),
+      dtype=dtype,
+      **options,
+    )
+
+  return build
+
+
 def flow(builder, event_shape, **options):
   def build(dtype):
     distribution = builder(event_shape, seed=0, dtype=dtype, **options)
@@ -273,6 +296,10 @@ SPECS = [
     residual(IMAGE, conditional=True, activation='clip_swish'),
     (4, 4, 2),
     conditional=True,
+  ),
+  Spec('ffjord_vector', ffjord([3], initial_time=0.7, final_time=0.2), (3,)),
+  Spec(
+    'ffjord_image', ffjord([2, 2, 2], conditional=True), (2, 2, 2), conditional=True
   ),
   Spec('squeeze_glow', lambda t: tff.Squeeze(), (4, 6, 3), has_weights=False),
   Spec(

@@ -1,6 +1,7 @@
 """The examples, with few steps."""
 
 import pathlib
+import re
 import runpy
 
 import numpy as np
@@ -55,6 +56,17 @@ def test_neutra_hmc(load, capsys):
   sizes = load('neutra_hmc')['run'](steps=30, draws=20)
   assert set(sizes) == {'plain HMC', 'NeuTra HMC'}
   assert capsys.readouterr().out.count('effective samples') == 2
+
+
+def test_neural_ode_digits(load, capsys):
+  accuracies = load('neural_ode_digits')['run'](epochs=6, width=8)
+  assert set(accuracies) == {'neural ODE', 'residual network'}
+  # One of ten digits by chance.
+  assert min(accuracies.values()) > 0.3
+  ode, _, residual, _ = capsys.readouterr().out.splitlines()
+  forward, backward = map(float, re.findall(r'([\d.]+) (?=forward|backward)', ode))
+  assert min(forward, backward) >= 8
+  assert '6.0 forward and 6.0 backward' in residual
 
 
 def test_mnist_gaussian(load):

@@ -11,6 +11,7 @@ from tfp_flows.models import MODELS
 tfd = tfp.distributions
 
 SMALL = {
+  'ffjord': dict(hidden=[8], tolerance=1e-6),
   'glow': dict(num_steps=2, width=8),
   'nice': dict(num_steps=3, width=8, num_hidden=1),
   'real_nvp': dict(num_steps=4, width=8),
@@ -23,7 +24,8 @@ def test_density_integrates_to_one(name):
   flow = MODELS[name]([2], seed=0, dtype='float64', **SMALL[name])
   test_util.perturb(flow, 0.2)
   tff.update_norms(flow)
-  axis = np.linspace(-60, 60, 1501)
+  # Solving an equation takes longer, and its density is as narrow as its base.
+  axis = np.linspace(-9, 9, 181) if name == 'ffjord' else np.linspace(-60, 60, 1501)
   grid = np.stack(np.meshgrid(axis, axis), axis=-1)
   total = np.sum(flow.prob(grid)) * (axis[1] - axis[0]) ** 2
   np.testing.assert_allclose(total, 1, atol=2e-3)
@@ -38,7 +40,8 @@ def test_samples_follow_the_density(name):
   samples = flow.sample(20_000, seed=1).numpy()
   center, width = np.median(samples, 0), samples.std(0)
   f = lambda x: np.exp(-0.5 * (((x - center) / width) ** 2).sum(-1))  # noqa: E731
-  axes = [np.linspace(c - 8 * w, c + 8 * w, 801) for c, w in zip(center, width)]
+  size = 201 if name == 'ffjord' else 801
+  axes = [np.linspace(c - 8 * w, c + 8 * w, size) for c, w in zip(center, width)]
   grid = np.stack(np.meshgrid(*axes), axis=-1)
   cell = np.prod([a[1] - a[0] for a in axes])
   expected = np.sum(f(grid) * flow.prob(grid)) * cell
@@ -134,6 +137,14 @@ def test_nice_preserves_volume_but_for_its_scaling():
     (lambda: tff.glow([4], num_levels=0), 'num_levels >= 1; received 0'),
     (lambda: tff.nice([4], num_steps=-1), 'num_steps >= 1; received -1'),
     (lambda: tff.real_nvp([4], width=0), 'width >= 1; received 0'),
+    (lambda: tff.ffjord([4], num_blocks=0), 'num_blocks >= 1; received 0'),
+    (lambda: tff.ffjord([4], final_time=0.0), 'final_time > 0; received 0.0'),
+    (lambda: tff.ffjord([4], solver='euler'), "received 'euler'"),
+    (lambda: tff.ffjord([4], training='truncated'), "received 'truncated'"),
+    (lambda: tff.ffjord([4], normalization='batch'), "received 'batch'"),
+    (lambda: tff.ffjord([4], time='fourier'), "received 'fourier'"),
+    (lambda: tff.ffjord([4], tolerance=-1.0), 'rtol > 0; received -1.0'),
+    (lambda: tff.ffjord([6, 5, 1]), r'\[6, 5, 1\]'),
   ],
 )
 def test_bad_options(build, message):

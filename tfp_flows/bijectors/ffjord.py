@@ -1,6 +1,7 @@
 """Continuous flow."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -142,6 +143,8 @@ class FFJORD(flow_bijector.FlowBijector):
     self._penalties = penalties or Penalties()
     self._log_det_in_error = log_det_in_error
     self._salt = seeds.default_seed(seed)
+    # TensorFlow would wrap the dictionary, and track the functions in it.
+    self._graphs = self._no_dependency({})
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),
@@ -182,69 +185,72 @@ class FFJORD(flow_bijector.FlowBijector):
   def takes_condition(self) -> bool:
     return getattr(self._field, 'condition_size', None) is not None
 
-  def forward_until(
-    self, x: tf.Tensor, time: Any, condition: tf.Tensor | None = None
-  ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The state at another time than `final_time`, and the log-det until then.
-
-    The density at that time, for pictures of what the flow does.
-    """
-    x = tf.convert_to_tensor(x, self.dtype)
-    return self._integrate(x, condition, self._initial_time, time)
-
   def _event_shape_or_none(self):
     return self._event
 
   def _forward_and_log_det(self, x, condition=None):
-    times = self._initial_time, self._final_time
-    penalties = self._penalties.weights() if estimation.current().training else {}
-    return self._integrate(x, condition, *times, penalties)
+    names = self._penalties.weights() if estimation.current().training else {}
+    return self._run(x, condition, False, tuple(names))
 
   def _inverse_and_log_det(self, y, condition=None):
-    return self._integrate(y, condition, self._final_time, self._initial_time)
+    return self._run(y, condition, True, ())
 
   def _adapt(self, x, condition):
-    return self._integrate(x, condition, self._initial_time, self._final_time)[0]
+    return self._run(x, condition, False, ())[0]
 
-  def _integrate(self, x, condition, start, end, penalties=None):
-    penalties = penalties or {}
+  def _run(self, x, condition, inverted, penalties):
+    """Solves with the estimator of the current block, and reports."""
     self._check_condition(self._field, condition)
-    field_at = self._trace.draw(x, len(self._event), self._salt)
-
-    def rates(t, x, *condition):
-      def f(x):
-        return tf.cast(self._field(t, x, *condition), x.dtype)
-
-      at = field_at(f, x)
-      axes = list(range(at.value.shape.rank - len(self._event), at.value.shape.rank))
-      penalty = dict(
-        kinetic=tf.reduce_sum(at.value**2, axis=axes), jacobian=at.squared_norm
-      )
-      return at.value, (at.divergence, *(penalty[name] for name in penalties))
-
-    training = estimation.current().training
-    report = reports.innermost()
-    zero = tf.zeros(shapes.batch_shape(x, len(self._event)), x.dtype)
-    solution = ode.integrate(
-      rates,
+    current, report = estimation.current(), reports.innermost()
+    num_dims = tf.TensorShape(self._event).num_elements()
+    key = (self._trace.current(num_dims), current.training, inverted, penalties)
+    solution = self._solver_of(key)(
       x,
-      start,
-      end,
-      self._solver if training else self._evaluation_solver,
-      self._adjoint_solver,
-      [zero] * (1 + len(penalties)),
-      [condition] if self.takes_condition else [],
-      [self._log_det_in_error, *[False] * len(penalties)],
+      condition if self.takes_condition else None,
+      current.seed_of(self._salt),
       report.probe,
     )
     self._check(solution)
     report.evaluations.append(solution.num_evaluations)
     report.failures.append(solution.status < 0)
     log_det, *values = solution.integrals
-    for (penalty, weight), value in zip(penalties.items(), values):
-      # A path against the direction of time has negative integrals.
-      report.add_penalty(penalty, weight * tf.abs(value))
+    for name, value in zip(penalties, values):
+      # Against the direction of time integrals are negative.
+      report.add_penalty(name, self._penalties.weights()[name] * tf.abs(value))
     return solution.x, log_det
+
+  def _solver_of(self, key):
+    """A function of tensors; eager callers share its graph: loops are slow there."""
+    if not tf.executing_eagerly():
+      return functools.partial(self._solve, *key)
+    if key not in self._graphs:
+      self._graphs[key] = tf.function(functools.partial(self._solve, *key))
+    return self._graphs[key]
+
+  def _solve(self, trace, training, inverted, penalties, x, condition, seed, probe):
+    event_ndims = len(self._event)
+    field_at = trace.draw(x, event_ndims, seed)
+
+    def rates(t, x, *condition):
+      def f(x):
+        return tf.cast(self._field(t, x, *condition), x.dtype)
+
+      at = field_at(f, x)
+      return at.value, (at.divergence, *(_PENALTIES[p](at) for p in penalties))
+
+    times = [self._initial_time, self._final_time]
+    zero = tf.zeros(shapes.batch_shape(x, event_ndims), x.dtype)
+    return ode.integrate(
+      rates,
+      x,
+      *(reversed(times) if inverted else times),
+      solver=self._solver if training else self._evaluation_solver,
+      adjoint_solver=self._adjoint_solver,
+      integrals=[zero] * (1 + len(penalties)),
+      inputs=[] if condition is None else [condition],
+      controlled=[self._log_det_in_error, *[False] * len(penalties)],
+      probe=probe,
+    )
 
   def _check(self, solution):
     if not tf.executing_eagerly() or solution.status >= 0:
@@ -255,3 +261,11 @@ class FFJORD(flow_bijector.FlowBijector):
       f'weights, raise rtol and atol or max_num_steps, or take '
       f'`tfp.math.ode.BDF` for a stiff field.'
     )
+
+
+def _kinetic(at):
+  axes = list(range(at.divergence.shape.rank, at.value.shape.rank))
+  return tf.reduce_sum(at.value**2, axis=axes)
+
+
+_PENALTIES = dict(kinetic=_kinetic, jacobian=lambda at: at.squared_norm)

@@ -30,12 +30,13 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
   In a `tff.estimation` block with `training=True`, as `FlowModel.fit` opens, `forward`
   first moves the statistics towards those of `x`,
 
-    `m <- decay * m + (1 - decay) * mean(x)`,   likewise `v`,
+    `m <- decay * m + (1 - decay) * mean(x)`
+    `v <- decay * v + (1 - decay) * var(x)`
 
-  and uses the result. Gradients go through the share of the batch; the log-det
-  is that of the map with `m` and `v` held fixed. The code of the paper uses the
-  statistics from before the batch, without a gradient. Everywhere else, and in the
-  inverse always, the layer takes `m` and `v` as they are: an exact bijection,
+  and uses the result. Gradients go through the share of the batch; the log-det is
+  that of the map with `m` and `v` held fixed. The code of the paper by default uses
+  the statistics from before the batch, without a gradient. Everywhere else, and in
+  the inverse always, the layer takes `m` and `v` as they are: an exact bijection,
   which also undoes the `forward` of a step just made.
 
   * `mean` and `var` are over all dimensions but the last; `var` is about the mean
@@ -46,8 +47,8 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
     tensor, as in `log_prob`, are one.
   * A channel whose batch statistics are not finite keeps its `m` and `v`.
   * With several replicas of a `tf.distribute` strategy the statistics are those of
-    the global batch, if its parts have the same size. XLA does not compile that
-    everywhere: `compile(jit_compile=False)`.
+    the global batch, if its parts have the same size; needs
+    `compile(jit_compile=False)`.
 
   #### References
 

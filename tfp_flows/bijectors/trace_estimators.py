@@ -81,21 +81,24 @@ class Trace:
   training: Any = HutchinsonTrace()
   evaluation: Any = None
 
-  def draw(self, x: tf.Tensor, event_ndims: int, salt: int) -> FieldAt:
-    """What the estimator and noise of the current block make for one solve at x."""
+  def current(self, num_dims: int) -> Any:
+    """The estimator of the current block for events of so many dimensions.
+
+    Raises:
+      ValueError: if the block has one that is of no use here.
+    """
     current = estimation.current()
-    size = x.shape[x.shape.rank - event_ndims :].num_elements()
     estimator = current.estimator
     if isinstance(estimator, log_det_estimators.ExactLogDet):
-      estimator = ExactTrace()
+      return ExactTrace()
     if estimator is None:
-      estimator = self.training if current.training else self.evaluation_of(size)
+      return self.training if current.training else self.evaluation_of(num_dims)
     if not hasattr(estimator, 'draw'):
       raise ValueError(
         f'Expected an estimator of traces, ExactTrace or HutchinsonTrace, for a '
         f'continuous flow; received {estimator}.'
       )
-    return estimator.draw(x, event_ndims, current.seed_of(salt))
+    return estimator
 
   def evaluation_of(self, num_dims: int) -> Any:
     """The estimator of evaluation for events of so many dimensions."""

@@ -1,11 +1,14 @@
 """Pictures of what a model has learnt."""
 
+import os
+
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
 from tfp_flows import data as data_lib
 from tfp_flows.training import flow_model
+from tfp_flows.training import paths
 from tfp_flows.training import pictures
 
 __all__ = ['draw', 'draw_samples', 'sample']
@@ -37,6 +40,9 @@ def draw(
   points = data.in_units(points)
   if data.event_shape == (2,) and data.mean is None:
     pictures.save_density(path, model.distribution, points, samples)
+    if paths.continuous_layers(model.distribution) and not FLAGS.conditional:
+      path = os.path.join(os.path.dirname(path), 'path.png')
+      pictures.save_density_path(path, model.distribution, points)
   else:
     pictures.save_histograms(path, samples, points)
 

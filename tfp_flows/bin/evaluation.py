@@ -89,14 +89,14 @@ def report(
 def _estimator():
   if FLAGS.log_det is None:
     return None
+  if FLAGS.log_det == 'hutchinson':
+    return bijectors.trace_estimator('hutchinson')
   terms = None if FLAGS.log_det == 'exact' else FLAGS.log_det_terms
   return bijectors.log_det_estimator(FLAGS.log_det, terms)
 
 
 def _is_estimated(model, estimator):
-  blocks = [
-    m for m in model.distribution.submodules if isinstance(m, bijectors.ResidualFlow)
-  ]
+  blocks = [m for m in model.distribution.submodules if hasattr(m, 'is_estimated')]
   if not blocks or isinstance(estimator, bijectors.ExactLogDet):
     return False
   return estimator is not None or any(block.is_estimated for block in blocks)

@@ -29,7 +29,7 @@ flags.DEFINE_bool(
 flags.DEFINE_integer('num_points', 20_000, 'Training points of a 2-D toy.', 10)
 flags.DEFINE_bool('conditional', False, 'Model the data given their labels.')
 flags.DEFINE_string(
-  'model', 'glow', 'The model: glow, nice, real_nvp or residual_flow.'
+  'model', 'glow', 'The model: ffjord, glow, nice, real_nvp or residual_flow.'
 )
 flags.DEFINE_multi_string(
   'arg', [], 'An argument of the model, as num_steps=8; may be repeated.'
@@ -66,9 +66,10 @@ flags.DEFINE_integer(
 flags.DEFINE_enum(
   'log_det',
   None,
-  ['exact', 'roulette', 'poisson', 'truncated'],
-  'How the log-determinants of residual flows are found for the final likelihood; '
-  'by default as the model evaluates.',
+  ['exact', 'hutchinson', 'roulette', 'poisson', 'truncated'],
+  'How the log-determinants of residual and continuous flows are found for the '
+  'final likelihood; by default as the model evaluates. hutchinson: of continuous '
+  'flows alone, exact: of both, the others: of residual flows.',
 )
 flags.DEFINE_integer('log_det_terms', 20, 'Terms of --log_det, if it is a series.', 1)
 flags.DEFINE_integer('picture_every', 10, 'Epochs between pictures; 0: at the end.', 0)

@@ -150,6 +150,7 @@ _FILES = (
   'interpolation.png',
   'lipschitz.jsonl',
   'metrics.jsonl',
+  'path.png',
   'result.json',
   'sample.npy',
   'sample.png',

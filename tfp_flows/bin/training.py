@@ -53,6 +53,11 @@ def train(overwrite: bool = False) -> None:
     interrupted = True
     if not os.path.exists(workdir.weights):
       raise
+  except flow_model.SolverError as error:
+    if not os.path.exists(workdir.weights):
+      raise
+    guard.diverged = True
+    print(f'\n{error}')
   if guard.diverged and not os.path.exists(workdir.weights):
     raise cli.UsageError(
       'Expected a finite loss; it became NaN or infinite in the first epoch. '

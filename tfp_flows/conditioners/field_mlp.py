@@ -15,7 +15,8 @@ class FieldMLP(time_layers.FieldNetwork):
 
   Maps `(t, x)`, a scalar and `[..., D]`, with `condition` of `[..., K]` if
   `condition_size=K`, to `[..., D]`. Batch shapes of `x` and `condition` broadcast;
-  `t` is one for the whole batch, of any dtype, and cast to that of the layer.
+  `t` is one for the whole batch, of any dtype, and cast to that of the layer; a Python
+  number must be given by name, as to any Keras layer.
 
     h_0 = x
     h_1 = activation(layer_1(t, h_0) + V condition)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-__all__ = ['Report', 'collect', 'innermost']
+__all__ = ['Report', 'flow_report', 'innermost']
 
 
 class Report:
-  """Numbers that layers reported inside a `collect` block.
+  """Numbers that layers reported inside a `flow_report` block.
 
   Attributes:
     evaluations: of the fields of continuous flows, int32 scalars.
@@ -39,8 +39,22 @@ def innermost() -> Report:
 
 
 @contextlib.contextmanager
-def collect() -> Iterator[Report]:
-  """Collects what layers called inside the block report."""
+def flow_report() -> Iterator[Report]:
+  """Collects what layers called inside the `with` block report of their work.
+
+  ```python
+  with tff.flow_report() as report, tf.GradientTape() as tape:
+    tape.watch(report.probe)
+    loss = -tf.reduce_mean(flow.log_prob(x))
+  *gradients, backward = tape.gradient(loss, [*variables, report.probe])
+  report.evaluations   # of the field, one number per solve
+  backward             # of the field for the gradient, in all solves together
+  ```
+
+  `FlowModel` does this itself. In a `tf.function` open the block inside of it. A cached
+  result is no second report. Blocks nest, and each thread has its own; the innermost
+  one gets the report.
+  """
   stack = _LOCAL.__dict__.setdefault('stack', [])
   stack.append(Report())
   try:

@@ -68,6 +68,7 @@ def integrate(
   no tensor that it closes over. The integrals and dL/dtheta do not act on the rest of
   the equation: the `b_k` are constant, and the error of dL/dtheta has no part in the
   choice of steps [(Kidger et al., 2021)][2]. Second derivatives raise `LookupError`.
+  An outer tape in eager mode does record the steps: train in a `tf.function`.
 
   Args:
     rates: a function of a scalar time, the state and `inputs`, that returns dx/dt of
@@ -84,6 +85,9 @@ def integrate(
     probe: a float scalar, whose "gradient" is the number of evaluations of the
       backward solve.
 
+  Raises:
+    ValueError: unless there are as many integrals as integrands and as `controlled`.
+
   #### References
 
   [1]: Ricky T. Q. Chen, Yulia Rubanova, Jesse Bettencourt and David Duvenaud. Neural
@@ -97,15 +101,25 @@ def integrate(
   x = tf.convert_to_tensor(x)
   inputs = tuple(tf.convert_to_tensor(v) for v in inputs)
   moving = tuple(_is_tensor(t) for t in (initial_time, final_time))
-  times = tuple(tf.cast(t, x.dtype) for t in (initial_time, final_time))
+  times = tuple(_as_time(t, x.dtype) for t in (initial_time, final_time))
   probe = tf.zeros([]) if probe is None else probe
   flags = [controlled] * len(integrals) if isinstance(controlled, bool) else controlled
+  if len(flags) != len(integrals):
+    raise ValueError(
+      f'Expected `controlled` to be one bool, or one for each of the '
+      f'{len(integrals)} integrals; received {len(flags)}.'
+    )
   scales = [1.0 if flag else _UNCONTROLLED for flag in flags]
 
   @tf.custom_gradient
   def solution(x, start, end, probe, *inputs):
     def augmented(t, state):
       value, integrands = rates(t, state[0], *inputs)
+      if len(integrands) != len(integrals):
+        raise ValueError(
+          f'Expected a start of each of the {len(integrands)} integrals; received '
+          f'{len(integrals)}.'
+        )
       return value, _scaled(integrands, scales)
 
     (last, results), diagnostics = _solve(
@@ -131,15 +145,17 @@ def integrate(
         of_x, *of_values = tape.gradient(
           scalar, [x, *values], unconnected_gradients='zero'
         )
-        scales = [_UNCONTROLLED] * len(values)
-        return value, -of_x, tuple(-g for g in _scaled(of_values, scales))
+        # Solvers want one dtype, and gradients of look-ups are not dense.
+        of_values = [tf.cast(tf.convert_to_tensor(g), x.dtype) for g in of_values]
+        return value, -of_x, tuple(-_UNCONTROLLED * g for g in of_values)
 
-      zeros = [tf.zeros_like(v) for v in inputs]
-      zeros += [tf.zeros(v.shape, v.dtype) for v in variables]
+      zeros = [tf.zeros(tf.shape(v), x.dtype) for v in values]
       (first, a, of_values), backward = _solve(
         adjoint_solver, adjoint, (last, upstream, tuple(zeros)), end, start
       )
-      of_values = _scaled(of_values, [1 / _UNCONTROLLED] * len(values))
+      of_values = [
+        tf.cast(g / _UNCONTROLLED, v.dtype) for g, v in zip(of_values, values)
+      ]
       of_start = -total(start, first, a)[1] if moving[0] else tf.zeros_like(start)
       of_end = total(end, last, upstream)[1] if moving[1] else tf.zeros_like(end)
       evaluations = tf.cast(backward.num_ode_fn_evaluations, probe.dtype)
@@ -181,6 +197,13 @@ def _scaled(values, scales):
 
 def _is_tensor(value):
   return tf.is_tensor(value) or isinstance(value, (tf.Variable, tf.Module))
+
+
+def _as_time(value, dtype):
+  # A cast of a Python number goes over float32.
+  if _is_tensor(value):
+    return tf.cast(value, dtype)
+  return tf.convert_to_tensor(value, dtype)
 
 
 def _without_gradient(value):

@@ -52,18 +52,19 @@ class DormandPrince(tfp.math.ode.DormandPrince):
       **kwargs: of `tfp.math.ode.DormandPrince`.
 
     Raises:
-      ValueError: unless tolerances and the number of steps are positive.
+      ValueError: unless tolerances, step and number of steps are positive.
     """
     _check_positive(rtol=rtol, atol=atol, max_num_steps=max_num_steps)
+    if first_step_size is not None:
+      _check_positive(first_step_size=first_step_size)
     self._given_first_step_size = first_step_size
-    super().__init__(
-      rtol=rtol,
-      atol=atol,
-      first_step_size=first_step_size or 1e-3,
-      max_num_steps=max_num_steps,
-      name=name,
-      **kwargs,
-    )
+    options = dict(rtol=rtol, atol=atol, max_num_steps=max_num_steps, name=name)
+    self._config = dict(options, first_step_size=first_step_size, **kwargs)
+    super().__init__(first_step_size=first_step_size or 1e-3, **options, **kwargs)
+
+  def get_config(self) -> dict[str, Any]:
+    """The arguments of the constructor."""
+    return dict(self._config)
 
   def _initialize_solver_internal_state(self, ode_fn, initial_time, initial_state):
     state = super()._initialize_solver_internal_state(
@@ -121,11 +122,11 @@ class DormandPrince(tfp.math.ode.DormandPrince):
     factor = tf.clip_by_value(safety * ratio ** (-1 / self.ORDER), dfactor, ifactor)
     next_dt = dt * tf.where(finite, factor, dfactor)
 
-    # TFP's loop does not count the evaluations before the first step.
-    start = 1 + (self._given_first_step_size is None)
+    # Of the evaluations before the first step TFP counts that of `validate_args`.
+    start = 1 + (self._given_first_step_size is None) + self._validate_args
     before = tf.maximum(diagnostics.num_ode_fn_evaluations, start)
     evaluations = before + self.ODE_FN_EVALS_PER_STEP
-    failed = ~accept & (t0 + next_dt <= t0)
+    failed = ~accept & (t0 + next_dt <= t0) | ~_all_finite(f0)
     failed |= evaluations > start + max_ode_fn_evals
 
     def choose(new, old):
@@ -170,6 +171,10 @@ class RungeKutta4(tfp.math.ode.Solver):
     self._num_steps = num_steps
     make_adjoint_solver_fn = kwargs.pop('make_adjoint_solver_fn', None)
     super().__init__(make_adjoint_solver_fn, False, name, **kwargs)
+
+  def get_config(self) -> dict[str, Any]:
+    """The arguments of the constructor that are numbers or names."""
+    return dict(num_steps=self._num_steps, name=self.name)
 
   def _solve(
     self,
@@ -271,6 +276,13 @@ def _stages(ode_fn, y0, f0, t0, dt):
   return y1, slopes
 
 
+def _as(value, dtype):
+  """`value` in another dtype; Python's numbers without a detour over float32."""
+  if tf.is_tensor(value):
+    return tf.cast(value, dtype)
+  return tf.convert_to_tensor(value, dtype)
+
+
 def _with_row(rows, i, row):
   chosen = tf.equal(tf.range(rows.shape[0]), i)
   return tf.where(_column(chosen, row), row, rows)
@@ -278,7 +290,7 @@ def _with_row(rows, i, row):
 
 def _combine(weights, slopes):
   def combine(slopes):
-    column = _column(tf.cast(weights, slopes.dtype), slopes[0])
+    column = _column(_as(weights, slopes.dtype), slopes[0])
     return tf.reduce_sum(column * slopes, axis=0)
 
   return _map(combine, slopes)
@@ -289,17 +301,27 @@ def _column(values, like):
 
 
 def _interpolation(y0, y1, slopes, dt):
-  stages = [
-    _map(lambda k, j=j: k[j], slopes)
-    for j in range(len(tfp_private.DORMAND_PRINCE.c_mid))
-  ]
-  return tfp_private.dense_output(y0, y1, stages, dt, tfp_private.DORMAND_PRINCE)
+  # TFP casts the coefficients, which takes Python's numbers over float32.
+  middle = [tf.constant(c, tf.float64) for c in tfp_private.DORMAND_PRINCE.c_mid]
+  tableau = tfp_private.DORMAND_PRINCE._replace(c_mid=middle)
+  stages = [_map(lambda k, j=j: k[j], slopes) for j in range(len(middle))]
+  return tfp_private.dense_output(y0, y1, stages, dt, tableau)
 
 
 def _norm(parts, scale):
-  """The largest root mean square of `part / scale`."""
-  means = _map(lambda x, s: tf.reduce_mean((x / s) ** 2), parts, scale)
+  """The largest root mean square of `part / scale`; 0 of an empty part."""
+
+  def mean(x, s):
+    count = tf.cast(tf.maximum(tf.size(x), 1), x.dtype)
+    return tf.reduce_sum((x / s) ** 2) / count
+
+  means = _map(mean, parts, scale)
   return tf.sqrt(tf.reduce_max(tf.stack(tf.nest.flatten(means))))
+
+
+def _all_finite(parts):
+  finite = _map(lambda x: tf.reduce_all(tf.math.is_finite(x)), parts)
+  return tf.reduce_all(tf.stack(tf.nest.flatten(finite)))
 
 
 def _check_positive(**values: Any) -> None:

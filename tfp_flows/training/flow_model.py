@@ -19,6 +19,7 @@ from tfp_flows.training import callbacks as callbacks_lib
 from tfp_flows.training import inputs
 from tfp_flows.training import likelihood as likelihood_lib
 from tfp_flows.training import metrics
+from tfp_flows.training import paths
 
 __all__ = ['FlowModel', 'SamplingError', 'SolverError']
 
@@ -114,7 +115,7 @@ class FlowModel(keras.Model):
     self.built = True
 
   def _solver_work(self):
-    flows = [m for m in self.distribution.submodules if isinstance(m, bijectors.FFJORD)]
+    flows = paths.continuous_layers(self.distribution)
     if not flows:
       return None
     penalties = {name for flow in flows for name in flow.penalties.weights()}
@@ -165,7 +166,7 @@ class FlowModel(keras.Model):
 
   def train_step(self, data):
     x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
-    with reports.collect() as report, tf.GradientTape() as tape:
+    with reports.flow_report() as report, tf.GradientTape() as tape:
       tape.watch(report.probe)
       log_prob = self(x, condition, training=True)
       loss = _weighted_mean(-log_prob, weight)
@@ -193,7 +194,7 @@ class FlowModel(keras.Model):
 
   def test_step(self, data):
     x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
-    with reports.collect() as report:
+    with reports.flow_report() as report:
       log_prob = self(x, condition, training=False)
     logs = self._update_metrics(log_prob, weight)
     return logs if self._work is None else logs | self._work.update(report)

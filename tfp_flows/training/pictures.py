@@ -8,9 +8,12 @@ import matplotlib.image
 import numpy as np
 import tensorflow_probability as tfp
 
+from tfp_flows.training import paths
+
 __all__ = [
   'save_curves',
   'save_density',
+  'save_density_path',
   'save_histograms',
   'save_image_grid',
   'save_walks',
@@ -84,11 +87,8 @@ def save_density(
     resolution: grid points per axis.
     **kwargs: passed to `log_prob`, as `condition`.
   """
-  low, high = points.min(0), points.max(0)
-  low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
-  axes = [np.linspace(a, b, resolution) for a, b in zip(low, high)]
-  grid = np.stack(np.meshgrid(*axes), axis=-1).astype(distribution.dtype.as_numpy_dtype)
-  density = distribution.prob(grid, **kwargs).numpy()
+  low, high = _limits(points)
+  axes, density = _density_on_grid(distribution, low, high, resolution, **kwargs)
   scatters = {'data': points}
   if samples is not None:
     scatters['samples of the model'] = samples
@@ -106,6 +106,43 @@ def save_density(
       ylim=(low[1], high[1]),
     )
   figure.savefig(path, dpi=100)
+
+
+def save_density_path(
+  path: str,
+  distribution: tfd.TransformedDistribution,
+  points: np.ndarray,
+  count: int = 6,
+  resolution: int = 100,
+) -> None:
+  """Writes a PNG: the density at several times of its continuous flows.
+
+  Args:
+    path: of the PNG.
+    distribution: of event shape `[2]`, with an `FFJORD` inside.
+    points: `[N, 2]`, which give the limits.
+    count: number of pictures, from the base on the left to the data.
+    resolution: grid points per axis.
+  """
+  low, high = _limits(points)
+  figure = matplotlib.figure.Figure(figsize=(2 * count, 2.2), layout='constrained')
+  for axis, share in zip(figure.subplots(1, count), np.linspace(0, 1, count)):
+    state = paths.at_share(distribution, float(share))
+    axes, density = _density_on_grid(state, low, high, resolution)
+    axis.pcolormesh(*axes, density, cmap='viridis')
+    axis.set(title=f'{share:.0%}', aspect='equal', xticks=[], yticks=[])
+  figure.savefig(path, dpi=100)
+
+
+def _limits(points):
+  low, high = points.min(0), points.max(0)
+  return low - 0.1 * (high - low), high + 0.1 * (high - low)
+
+
+def _density_on_grid(distribution, low, high, resolution, **kwargs):
+  axes = [np.linspace(a, b, resolution) for a, b in zip(low, high)]
+  grid = np.stack(np.meshgrid(*axes), axis=-1).astype(distribution.dtype.as_numpy_dtype)
+  return axes, distribution.prob(grid, **kwargs).numpy()
 
 
 def save_histograms(
