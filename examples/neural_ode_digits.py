@@ -99,7 +99,8 @@ def run(epochs: int, width: int) -> dict[str, float]:
     )
     print(
       f'{name}: accuracy {result["accuracy"]:.2%}, evaluations {forward:.1f} forward '
-      f'and {backward:.1f} backward,\n  {model.count_params():,} weights, {seconds:.0f} s'
+      f'and {backward:.1f} backward,\n'
+      f'  {model.count_params():,} weights, {seconds:.0f} s'
     )
   return accuracies
 

@@ -60,6 +60,8 @@ def test_private_names_have_one_gate():
   for path in files(PACKAGE) + files(ROOT / 'examples'):
     private = [m for m in modules(path) if m.startswith('tensorflow_probability.')]
     assert not private or path in gates, (path, private)
+    private = [m for m in modules(path) if m.startswith('tensorflow.python')]
+    assert not private or path == PACKAGE / 'internal' / 'tf_private.py', path
     assert not any(m.split('.')[0] == 'tf_keras' for m in modules(path)), path
 
 

@@ -297,9 +297,12 @@ SPECS = [
     (4, 4, 2),
     conditional=True,
   ),
-  Spec('ffjord_vector', ffjord([3], initial_time=0.7, final_time=0.2), (3,)),
+  Spec('ffjord_vector', ffjord([3], initial_time=0.7, final_time=0.5), (3,)),
   Spec(
-    'ffjord_image', ffjord([2, 2, 2], conditional=True), (2, 2, 2), conditional=True
+    'ffjord_image',
+    ffjord([2, 2, 2], conditional=True, final_time=0.2),
+    (2, 2, 2),
+    conditional=True,
   ),
   Spec('squeeze_glow', lambda t: tff.Squeeze(), (4, 6, 3), has_weights=False),
   Spec(

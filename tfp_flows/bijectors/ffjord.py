@@ -1,7 +1,6 @@
 """Continuous flow."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -143,8 +142,6 @@ class FFJORD(flow_bijector.FlowBijector):
     self._penalties = penalties or Penalties()
     self._log_det_in_error = log_det_in_error
     self._salt = seeds.default_seed(seed)
-    # TensorFlow would wrap the dictionary, and track the functions in it.
-    self._graphs = self._no_dependency({})
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),
@@ -204,7 +201,8 @@ class FFJORD(flow_bijector.FlowBijector):
     current, report = estimation.current(), reports.innermost()
     num_dims = tf.TensorShape(self._event).num_elements()
     key = (self._trace.current(num_dims), current.training, inverted, penalties)
-    solution = self._solver_of(key)(
+    solution = self._solve(
+      *key,
       x,
       condition if self.takes_condition else None,
       current.seed_of(self._salt),
@@ -218,14 +216,6 @@ class FFJORD(flow_bijector.FlowBijector):
       # Against the direction of time integrals are negative.
       report.add_penalty(name, self._penalties.weights()[name] * tf.abs(value))
     return solution.x, log_det
-
-  def _solver_of(self, key):
-    """A function of tensors; eager callers share its graph: loops are slow there."""
-    if not tf.executing_eagerly():
-      return functools.partial(self._solve, *key)
-    if key not in self._graphs:
-      self._graphs[key] = tf.function(functools.partial(self._solve, *key))
-    return self._graphs[key]
 
   def _solve(self, trace, training, inverted, penalties, x, condition, seed, probe):
     event_ndims = len(self._event)

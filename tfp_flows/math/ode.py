@@ -8,6 +8,8 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal import tf_private
+
 __all__ = ['OdeSolution', 'integrate']
 
 # So small that a part of the state has no say in the error of a step.
@@ -180,13 +182,14 @@ def _solve(solver, rates, state, start, end):
   sign = tf.sign(end - start)
 
   def rates_of_distance(distance, state):
-    return tf.nest.map_structure(
-      lambda r: tf.cast(sign, r.dtype) * r, rates(start + sign * distance, state)
-    )
+    with tf_private.recording():
+      values = rates(start + sign * distance, state)
+    return tf.nest.map_structure(lambda r: tf.cast(sign, r.dtype) * r, values)
 
   zero = tf.zeros([], start.dtype)
   times = tf.reshape(tf.abs(end - start), [1])
-  results = solver.solve(rates_of_distance, zero, state, times)
+  with tf_private.stop_recording():
+    results = solver.solve(rates_of_distance, zero, state, times)
   state = tf.nest.map_structure(lambda s: s[0], results.states)
   return state, results.diagnostics
 
