@@ -63,12 +63,16 @@ class FlowBijector(tfb.Bijector):
       name=name,
     )
 
+  # Inside of a `tf.function` AutoGraph would rewrite all that these two call, which
+  # takes seconds and changes nothing.
+  @tf.autograph.experimental.do_not_convert
   def forward_and_log_det(
     self, x: tf.Tensor, condition: tf.Tensor | None = None
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `y` and `log|det dy/dx|` of the batch shape, from one call."""
     return self._with_log_det(x, 'forward', condition)
 
+  @tf.autograph.experimental.do_not_convert
   def inverse_and_log_det(
     self, y: tf.Tensor, condition: tf.Tensor | None = None
   ) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""Convolutions as matrix products, where these are faster."""
+"""Convolutions that are fast on CPUs, with all of their derivatives."""
 
 import tensorflow as tf
 
@@ -12,7 +12,9 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   matrix, and one from many to few a sum of shifted products: both, and all of
   their derivatives, then run as dense matrix products. Under XLA on a CPU that takes
   half the time of the native convolution. Where the patches would be larger than
-  the wider side, the native one is used.
+  the wider side, the native one is used, and its derivatives of any order are native
+  convolutions and dense matrix products: TensorFlow's own derivatives are many times
+  slower inside of XLA's loops on a CPU. With a GPU all is TensorFlow's own.
 
   Args:
     x: `[N, H, W, C]`.
@@ -25,27 +27,67 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   taps = height * width
   if taps == 1:
     return _on_last_axis(x, kernel[0, 0])
-  if taps * min(channels, filters) > max(channels, filters):
+  if tf.config.list_logical_devices('GPU'):
     return tf.nn.conv2d(x, kernel, strides=1, padding='SAME')
+  pad = [[(size - 1) // 2, size // 2] for size in (height, width)]
+  if taps * min(channels, filters) > max(channels, filters):
+    return _native(tf.convert_to_tensor(x), tf.convert_to_tensor(kernel), pad)
   if channels <= filters:
-    patches = tf.concat(_shifted(x, height, width), axis=-1)
+    patches = tf.concat(_shifted(x, pad), axis=-1)
     return _on_last_axis(patches, tf.reshape(kernel, [taps * channels, filters]))
   matrix = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [channels, taps * filters])
-  products = _shifted(_on_last_axis(x, matrix), height, width)
+  products = _shifted(_on_last_axis(x, matrix), pad)
   return tf.add_n(
     [p[..., i * filters : (i + 1) * filters] for i, p in enumerate(products)]
   )
 
 
-def _shifted(x, height, width):
+# `sum(y * conv(x, kernel))` is linear in each of the three: its derivatives are the
+# two functions below, and so are theirs.
+
+
+def _native(x, kernel, pad):
+  @tf.custom_gradient
+  def conv(x, kernel):
+    def grad(y):
+      return _native(y, *_transposed(kernel, pad)), _kernel_gradient(x, y, pad)
+
+    return _plain(x, kernel, pad), grad
+
+  return conv(x, kernel)
+
+
+def _kernel_gradient(x, y, pad):
+  @tf.custom_gradient
+  def product(x, y):
+    def grad(k):
+      return _native(y, *_transposed(k, pad)), _native(x, k, pad)
+
+    # The channels of `x` are a batch of images whose channels are the examples.
+    images, kernel = tf.transpose(x, [3, 1, 2, 0]), tf.transpose(y, [1, 2, 0, 3])
+    return tf.transpose(_plain(images, kernel, pad), [1, 2, 0, 3]), grad
+
+  return product(x, y)
+
+
+def _plain(x, kernel, pad):
+  return tf.nn.conv2d(x, kernel, strides=1, padding=[[0, 0], *pad, [0, 0]])
+
+
+def _transposed(kernel, pad):
+  """Kernel and padding of the transposed convolution."""
+  flipped = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
+  return flipped, [p[::-1] for p in pad]
+
+
+def _shifted(x, pad):
   """The image at each offset of the kernel, zero outside of its borders."""
-  pad = [[(size - 1) // 2, size // 2] for size in (height, width)]
   padded = tf.pad(x, [[0, 0], *pad, [0, 0]])
   rows, columns = x.shape[1:3]
   return [
     padded[:, i : i + rows, j : j + columns]
-    for i in range(height)
-    for j in range(width)
+    for i in range(sum(pad[0]) + 1)
+    for j in range(sum(pad[1]) + 1)
   ]
 
 

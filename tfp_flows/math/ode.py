@@ -38,6 +38,7 @@ class OdeSolution(NamedTuple):
   status: tf.Tensor
 
 
+@tf.autograph.experimental.do_not_convert
 def integrate(
   rates: Callable[..., tuple[tf.Tensor, tuple[tf.Tensor, ...]]],
   x: tf.Tensor,
@@ -70,7 +71,6 @@ def integrate(
   no tensor that it closes over. The integrals and dL/dtheta do not act on the rest of
   the equation: the `b_k` are constant, and the error of dL/dtheta has no part in the
   choice of steps [(Kidger et al., 2021)][2]. Second derivatives raise `LookupError`.
-  An outer tape in eager mode does record the steps: train in a `tf.function`.
 
   Args:
     rates: a function of a scalar time, the state and `inputs`, that returns dx/dt of

@@ -508,7 +508,7 @@ class FlowModel(keras.Model):
   def _run_compiled(self, key, fn, *args):
     if key not in self._compiled:
       jit_compile = self.jit_compile if self.compiled else True
-      self._compiled[key] = tf.function(fn, jit_compile=jit_compile)
+      self._compiled[key] = tf.function(fn, autograph=False, jit_compile=jit_compile)
     return self._compiled[key](*args)
 
 
