@@ -157,7 +157,7 @@ def one_step(y, rates, step):
 
 def test_next_step_follows_the_part_of_the_largest_error():
   parts = [np.array([1.0, -2.0, 0.5]), np.array([[0.1, 0.3]])]
-  fields = [lambda y: -3.0 * y, lambda y: y**2]
+  fields = [lambda y: y * [-3.0, 3.0, 1.0], lambda y: y**2]
   first = 0.2
   for rtol, atol in ((1e-3, 1e-6), (1e-6, 1e-3)):
     ratios = []
@@ -206,7 +206,7 @@ def test_first_step_of_fields_without_a_scale():
   for i, slope in enumerate(fields):
     states, reported, status, counted = run(i, [2.0], start=[0.0, 0.0])
     assert (reported, status) == (counted, 0)
-    np.testing.assert_allclose(states[0], 2.0 * slope, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(states[0], 2.0 * slope, rtol=1e-13)
     assert counted <= 60
 
 
@@ -259,6 +259,7 @@ def test_a_failure_ends_the_solve(mode):
     assert np.isnan(states).all((1,)).tolist() == [not solved, True, True], name
     if name in ('nan', 'inf'):
       assert counted == 8
+    assert name == 'stiff' or counted < 700
     if name == 'stiff':
       assert counted == 2 + 6 * 301
 

@@ -13,8 +13,8 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   their derivatives, then run as dense matrix products. Under XLA on a CPU that takes
   half the time of the native convolution. Where the patches would be larger than
   the wider side, the native one is used, and its derivatives of any order are native
-  convolutions and dense matrix products: TensorFlow's own derivatives are many times
-  slower inside of XLA's loops on a CPU. With a GPU all is TensorFlow's own.
+  convolutions, too: TensorFlow's own derivatives are many times slower inside of
+  XLA's loops on a CPU. With a GPU all is TensorFlow's own.
 
   Args:
     x: `[N, H, W, C]`.
@@ -64,7 +64,8 @@ def _kernel_gradient(x, y, pad):
       return _native(y, *_transposed(k, pad)), _native(x, k, pad)
 
     # The channels of `x` are a batch of images whose channels are the examples.
-    images, kernel = tf.transpose(x, [3, 1, 2, 0]), tf.transpose(y, [1, 2, 0, 3])
+    images = tf.transpose(_at_least_one(x), [3, 1, 2, 0])
+    kernel = tf.transpose(_at_least_one(y), [1, 2, 0, 3])
     return tf.transpose(_plain(images, kernel, pad), [1, 2, 0, 3]), grad
 
   return product(x, y)
@@ -72,6 +73,14 @@ def _kernel_gradient(x, y, pad):
 
 def _plain(x, kernel, pad):
   return tf.nn.conv2d(x, kernel, strides=1, padding=[[0, 0], *pad, [0, 0]])
+
+
+def _at_least_one(x):
+  """`x`, or one image of zeros: `tf.nn.conv2d` refuses images without channels."""
+  if x.shape[0]:
+    return x
+  missing = tf.cast(tf.equal(tf.shape(x)[0], 0), tf.int32)
+  return tf.pad(x, [[0, missing], [0, 0], [0, 0], [0, 0]])
 
 
 def _transposed(kernel, pad):

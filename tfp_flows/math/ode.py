@@ -71,6 +71,8 @@ def integrate(
   no tensor that it closes over. The integrals and dL/dtheta do not act on the rest of
   the equation: the `b_k` are constant, and the error of dL/dtheta has no part in the
   choice of steps [(Kidger et al., 2021)][2]. Second derivatives raise `LookupError`.
+  An outer tape in eager mode does keep what `rates` computes: train in a
+  `tf.function`.
 
   Args:
     rates: a function of a scalar time, the state and `inputs`, that returns dx/dt of
@@ -161,9 +163,11 @@ def integrate(
       of_start = -total(start, first, a)[1] if moving[0] else tf.zeros_like(start)
       of_end = total(end, last, upstream)[1] if moving[1] else tf.zeros_like(end)
       evaluations = tf.cast(backward.num_ode_fn_evaluations, probe.dtype)
-      arguments = (a, of_start, of_end, evaluations, *of_values[: len(inputs)])
-      arguments = [_without_gradient(g) for g in arguments]
-      of_variables = [_without_gradient(g) for g in of_values[len(inputs) :]]
+      arguments, of_variables = _without_gradient(
+        [a, of_start, of_end, evaluations, *of_values[: len(inputs)]],
+        of_values[len(inputs) :],
+        sources=[x, start, end, upstream, *b, *values],
+      )
       return (arguments, of_variables) if variables else arguments
 
     return (
@@ -209,5 +213,17 @@ def _as_time(value, dtype):
   return tf.convert_to_tensor(value, dtype)
 
 
-def _without_gradient(value):
-  return tf.raw_ops.PreventGradient(input=value, message=_SECOND_ORDER)
+def _without_gradient(*values, sources):
+  """`values`, whose gradients with respect to `sources` raise an error."""
+
+  @tf.custom_gradient
+  def blocked(*sources):
+    del sources
+
+    def gradient(*upstream):
+      raise LookupError(_SECOND_ORDER)
+
+    return tuple(tf.identity(v) for v in tf.nest.flatten(values)), gradient
+
+  blocked_values = blocked(*(tf.convert_to_tensor(s) for s in sources))
+  return tf.nest.pack_sequence_as(values, blocked_values)
