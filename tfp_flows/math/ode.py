@@ -132,8 +132,11 @@ def integrate(
     results = _scaled(results, [1 / scale for scale in scales])
 
     def gradient(upstream, *rest, variables=()):
-      b = rest[: len(scales)]
       values = (*inputs, *variables)
+      # The adjoint is linear in these, but the tolerance is not: without a common
+      # scale the precision of gradients would depend on that of the loss.
+      size = _size([upstream, *rest[: len(scales)]])
+      a, *b = [v / size for v in (upstream, *rest[: len(scales)])]
 
       def total(t, x, a):
         """`a f + sum b q`, of which the gradients are taken, and `f`."""
@@ -153,20 +156,22 @@ def integrate(
         of_values = [tf.cast(tf.convert_to_tensor(g), x.dtype) for g in of_values]
         return value, -of_x, tuple(-_UNCONTROLLED * g for g in of_values)
 
-      zeros = [tf.zeros(tf.shape(v), x.dtype) for v in values]
+      zeros = [tf.cast(tf.zeros_like(v), x.dtype) for v in inputs]
+      zeros += [tf.zeros(v.shape, x.dtype) for v in variables]
+      of_end = total(end, last, a)[1] if moving[1] else tf.zeros_like(end)
       (first, a, of_values), backward = _solve(
-        adjoint_solver, adjoint, (last, upstream, tuple(zeros)), end, start
+        adjoint_solver, adjoint, (last, a, tuple(zeros)), end, start
       )
-      of_values = [
-        tf.cast(g / _UNCONTROLLED, v.dtype) for g, v in zip(of_values, values)
-      ]
       of_start = -total(start, first, a)[1] if moving[0] else tf.zeros_like(start)
-      of_end = total(end, last, upstream)[1] if moving[1] else tf.zeros_like(end)
+      a, of_start, of_end = a * size, of_start * size, of_end * size
+      of_values = [
+        tf.cast(g / _UNCONTROLLED * size, v.dtype) for g, v in zip(of_values, values)
+      ]
       evaluations = tf.cast(backward.num_ode_fn_evaluations, probe.dtype)
       arguments, of_variables = _without_gradient(
         [a, of_start, of_end, evaluations, *of_values[: len(inputs)]],
         of_values[len(inputs) :],
-        sources=[x, start, end, upstream, *b, *values],
+        sources=[x, start, end, upstream, *rest[: len(scales)], *values],
       )
       return (arguments, of_variables) if variables else arguments
 
@@ -196,6 +201,12 @@ def _solve(solver, rates, state, start, end):
     results = solver.solve(rates_of_distance, zero, state, times)
   state = tf.nest.map_structure(lambda s: s[0], results.states)
   return state, results.diagnostics
+
+
+def _size(parts):
+  """The largest root mean square of a part; 1 if all are zero."""
+  size = tf.sqrt(tf.reduce_max([tf.reduce_mean(part**2) for part in parts]))
+  return tf.where(size > 0, size, tf.ones_like(size))
 
 
 def _scaled(values, scales):
