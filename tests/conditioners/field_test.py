@@ -286,3 +286,21 @@ def test_errors_of_calls(kind):
   if kind == 'conv':
     with pytest.raises(ValueError, match=r'\[..., 4, 6, 2\]; received \(3, 1, 6, 2\)'):
       field(tf.constant(0.5), x[:, :1])
+
+
+@pytest.mark.parametrize('time', ['concat', 'concatsquash'])
+@pytest.mark.parametrize('shape', [[3], [2, 4, 3]])
+def test_a_network_is_made_again_from_its_config(shape, time):
+  make = tff.FieldMLP if len(shape) == 1 else tff.FieldConvNet
+  network = make(shape, [4], time=time, condition_size=2, seed=1, dtype='float64')
+  network.trainable = False
+  other = keras.saving.deserialize_keras_object(
+    keras.saving.serialize_keras_object(network)
+  )
+  assert type(other) is type(network)
+  assert not other.trainable
+  other.set_weights([w + 0.1 for w in network.get_weights()])
+  network.set_weights(other.get_weights())
+  t, x = tf.constant(0.3, tf.float64), test_util.normal([2, *shape])
+  condition = test_util.normal([2, 2])
+  np.testing.assert_array_equal(network(t, x, condition), other(t, x, condition))

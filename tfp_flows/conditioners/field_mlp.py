@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfp_flows.conditioners import time_layers
@@ -10,6 +11,7 @@ from tfp_flows.conditioners import time_layers
 __all__ = ['FieldMLP']
 
 
+@keras.saving.register_keras_serializable('tfp_flows')
 class FieldMLP(time_layers.FieldNetwork):
   """`dx/dt = f(t, x)` of vectors [(Grathwohl et al., 2019)][1].
 

@@ -90,6 +90,15 @@ class TimeLinear(keras.layers.Layer):
 class FieldNetwork(keras.layers.Layer):
   """`TimeLinear` layers with an activation between them; as many channels out as in."""
 
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> 'FieldNetwork':
+    """The network of a `get_config`."""
+    config = dict(config)
+    trainable = config.pop('trainable', True)
+    network = cls(**config)
+    network.trainable = trainable
+    return network
+
   def __init__(
     self,
     event_shape: Sequence[int],

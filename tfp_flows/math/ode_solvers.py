@@ -22,12 +22,17 @@ class DormandPrince(tfp.math.ode.DormandPrince):
   * The error of a step is the largest of the root mean squares of
     `error / (atol + rtol |y|)` over each part of the state, and the next step has
     `h * safety_factor * error^(-1/5)`. TFP squares the error twice, so that its
-    factor is `error^(-1/3)`: every second or third step is then rejected.
+    factor is `error^(-1/3)`: at loose tolerances a third of its steps is rejected.
+  * The coefficients are exact in float64, where those of TFP pass through float32, and
+    its errors stop at about 1e-9.
   * `first_step_size=None` chooses the first step as Hairer, Norsett and Wanner,
     Solving Ordinary Differential Equations I, section II.4, for one evaluation.
   * It always ends. After `max_num_steps`, if a step no longer moves the time, or
     if the error is not finite however small the step, the state is NaN and
     `diagnostics.status` -1; TFP asserts, which XLA leaves out, or runs for ever.
+
+  As with TFP the last step may go beyond the last solution time, which is then
+  interpolated: the field must be defined there, too.
 
   `diagnostics.num_ode_fn_evaluations` counts all evaluations.
   """
