@@ -125,7 +125,7 @@ def test_every_config_runs(config, data_dir, tmp_path, capsys):
   files = set(os.listdir(folder))
   more = {'lipschitz.jsonl'} if config.startswith('residual') else set()
   if config.startswith('ffjord') and not config.endswith(('digits', 'mnist')):
-    more = {'path.png'}
+    more = {'samples_path.png'}
   assert files == more | {
     'best.weights.h5',
     'curves.png',
@@ -259,7 +259,7 @@ def test_augmentation_moves_images(tmp_path):
 
 
 def test_flags_that_are_wrong(capsys):
-  assert 'one of glow_digits' in fails(capsys, train, '--config=nope')
+  assert 'one of ffjord_2spirals' in fails(capsys, train, '--config=nope')
   assert "received 'nope'" in fails(capsys, train, '--config', 'nope')
   with pytest.raises(SystemExit):
     call(train, '--seed=-1')

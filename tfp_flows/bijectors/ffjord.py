@@ -27,12 +27,13 @@ class Penalties:
     kinetic * int |f|^2 dt + jacobian * int |df/dx|_F^2 dt
 
   along the path of each example from data to latents, in the solve of the log-det
-  and with its noise. `FlowModel` adds their means over the batch to its loss, in nats
-  per example, and reports them. They make fields that need fewer evaluations.
+  and with its noise: calls of `forward` in a training block report them, so that
+  `log_prob` must go through `tfb.Invert`. `FlowModel` adds their means over the batch
+  to its loss, in nats per example, and logs them. They make fields that need fewer
+  evaluations.
 
   Attributes:
-    kinetic: weight of the first term. (The paper's weights of 0.01 go with a
-      likelihood per dimension.)
+    kinetic: weight of the first term.
     jacobian: weight of the second.
 
   #### References
@@ -67,7 +68,8 @@ class FFJORD(flow_bijector.FlowBijector):
   number of steps, see `tfp_flows.math.integrate`: for x, condition, the times if they
   are variables or tensors, and every variable that the field reads, but no tensor
   that it closes over. Second derivatives raise `LookupError`. Under XLA a training
-  run compiles once.
+  run compiles once. In eager mode an outer tape keeps what the field computes, and
+  memory grows with the steps: train in a `tf.function`.
 
   Steps are chosen for the whole batch: the likelihood of an example depends, within
   the tolerance, on the others beside it. The log-det enters the error of a step as
@@ -75,7 +77,7 @@ class FFJORD(flow_bijector.FlowBijector):
 
   If the solver fails, because it needs too many steps or the field is not finite, an
   eager call raises `ValueError`; in graphs, where nothing can be raised, values and
-  log-dets are NaN, on which `FlowModel.fit` stops.
+  log-dets are NaN, and `FlowModel` raises: `fit` after the epoch.
 
   #### Examples
 
@@ -141,7 +143,7 @@ class FFJORD(flow_bijector.FlowBijector):
     self._initial_time, self._final_time = initial_time, final_time
     self._penalties = penalties or Penalties()
     self._log_det_in_error = log_det_in_error
-    self._salt = seeds.default_seed(seed)
+    self._salt = parameters['seed'] = seeds.default_seed(seed)
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),

@@ -41,7 +41,7 @@ def draw(
   if data.event_shape == (2,) and data.mean is None:
     pictures.save_density(path, model.distribution, points, samples)
     if paths.continuous_layers(model.distribution) and not FLAGS.conditional:
-      path = os.path.join(os.path.dirname(path), 'path.png')
+      path = os.path.splitext(path)[0] + '_path.png'
       pictures.save_density_path(path, model.distribution, points)
   else:
     pictures.save_histograms(path, samples, points)

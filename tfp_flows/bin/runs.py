@@ -150,11 +150,12 @@ _FILES = (
   'interpolation.png',
   'lipschitz.jsonl',
   'metrics.jsonl',
-  'path.png',
   'result.json',
   'sample.npy',
   'sample.png',
+  'sample_path.png',
   'samples.png',
+  'samples_path.png',
 )
 
 

@@ -1,14 +1,17 @@
 """Solutions of differential equations, with gradients by the adjoint method."""
 
+import contextlib
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal import tf_private
+from tfp_flows.math import ode_solvers
 
 __all__ = ['OdeSolution', 'integrate']
 
@@ -70,9 +73,10 @@ def integrate(
   times if these are tensors or variables, and every variable that `rates` reads, but
   no tensor that it closes over. The integrals and dL/dtheta do not act on the rest of
   the equation: the `b_k` are constant, and the error of dL/dtheta has no part in the
-  choice of steps [(Kidger et al., 2021)][2]. Second derivatives raise `LookupError`.
-  An outer tape in eager mode does keep what `rates` computes: train in a
-  `tf.function`.
+  choice of steps [(Kidger et al., 2021)][2]. A field that contracts strongly expands
+  on the way back: gradients of stiff fields fail, with NaN, over long times. Second
+  derivatives raise `LookupError`. An outer tape in eager mode does keep what `rates`
+  computes: train in a `tf.function`.
 
   Args:
     rates: a function of a scalar time, the state and `inputs`, that returns dx/dt of
@@ -87,7 +91,7 @@ def integrate(
     controlled: whether the errors of the integrals have a part in the choice of
       steps; for all, or for each.
     probe: a float scalar, whose "gradient" is the number of evaluations of the
-      backward solve.
+      backward solve, or NaN if that failed.
 
   Raises:
     ValueError: unless there are as many integrals as integrands and as `controlled`.
@@ -126,7 +130,7 @@ def integrate(
         )
       return value, _scaled(integrands, scales)
 
-    (last, results), diagnostics = _solve(
+    (last, results), count, status = _solve(
       solver, augmented, (x, _scaled(integrals, scales)), start, end
     )
     results = _scaled(results, [1 / scale for scale in scales])
@@ -159,15 +163,17 @@ def integrate(
       zeros = [tf.cast(tf.zeros_like(v), x.dtype) for v in inputs]
       zeros += [tf.zeros(v.shape, x.dtype) for v in variables]
       of_end = total(end, last, a)[1] if moving[1] else tf.zeros_like(end)
-      (first, a, of_values), backward = _solve(
+      (_, a, of_values), backward, failed = _solve(
         adjoint_solver, adjoint, (last, a, tuple(zeros)), end, start
       )
-      of_start = -total(start, first, a)[1] if moving[0] else tf.zeros_like(start)
+      of_start = -total(start, x, a)[1] if moving[0] else tf.zeros_like(start)
       a, of_start, of_end = a * size, of_start * size, of_end * size
       of_values = [
         tf.cast(g / _UNCONTROLLED * size, v.dtype) for g, v in zip(of_values, values)
       ]
-      evaluations = tf.cast(backward.num_ode_fn_evaluations, probe.dtype)
+      evaluations = tf.cast(backward, probe.dtype)
+      nan = tf.constant(np.nan, probe.dtype)
+      evaluations = tf.where(failed < 0, nan, evaluations)
       arguments, of_variables = _without_gradient(
         [a, of_start, of_end, evaluations, *of_values[: len(inputs)]],
         of_values[len(inputs) :],
@@ -175,19 +181,15 @@ def integrate(
       )
       return (arguments, of_variables) if variables else arguments
 
-    return (
-      last,
-      *results,
-      tf.convert_to_tensor(diagnostics.num_ode_fn_evaluations),
-      tf.convert_to_tensor(diagnostics.status),
-    ), gradient
+    return (last, *results, count, status), gradient
 
   last, *results, evaluations, status = solution(x, *times, probe, *inputs)
   return OdeSolution(last, tuple(results), evaluations, status)
 
 
 def _solve(solver, rates, state, start, end):
-  """The state at `end`. TFP's solvers run forward in time only."""
+  """The state at `end`, the number of evaluations, and 0 or, with NaN, -1."""
+  # TFP's solvers run forward in time only.
   sign = tf.sign(end - start)
 
   def rates_of_distance(distance, state):
@@ -197,15 +199,34 @@ def _solve(solver, rates, state, start, end):
 
   zero = tf.zeros([], start.dtype)
   times = tf.reshape(tf.abs(end - start), [1])
-  with tf_private.stop_recording():
+  with _recording_of(solver):
     results = solver.solve(rates_of_distance, zero, state, times)
   state = tf.nest.map_structure(lambda s: s[0], results.states)
-  return state, results.diagnostics
+  # Not every solver says that it failed, or leaves NaN where it did.
+  solved = tf.equal(tf.convert_to_tensor(results.diagnostics.status), 0)
+  for part in tf.nest.flatten(state):
+    solved &= tf.reduce_all(tf.math.is_finite(part))
+  state = tf.nest.map_structure(
+    lambda s: tf.where(solved, s, tf.constant(np.nan, s.dtype)), state
+  )
+  count = tf.convert_to_tensor(results.diagnostics.num_ode_fn_evaluations)
+  return state, count, tf.where(solved, 0, -1)
+
+
+def _recording_of(solver):
+  """No tape need see these solvers; others find Jacobians by tapes of their own."""
+  explicit = (tfp.math.ode.DormandPrince, ode_solvers.RungeKutta4)
+  if isinstance(solver, explicit):
+    return tf_private.stop_recording()
+  return contextlib.nullcontext()
 
 
 def _size(parts):
   """The largest root mean square of a part; 1 if all are zero."""
-  size = tf.sqrt(tf.reduce_max([tf.reduce_mean(part**2) for part in parts]))
+  most = tf.reduce_max([tf.reduce_max(tf.abs(part)) for part in parts])
+  most = tf.where(most > 0, most, tf.ones_like(most))
+  squares = [tf.reduce_mean((part / most) ** 2) for part in parts]
+  size = most * tf.sqrt(tf.reduce_max(squares))
   return tf.where(size > 0, size, tf.ones_like(size))
 
 

@@ -66,7 +66,7 @@ def ffjord(
     final_time: t1 of each flow; t0 is 0.
     trainable_time: whether t1 is trained, positive, for each flow.
     normalization: `'act_norm'`, `'moving_batch_norm'` as in the paper's code, or
-      `'none'`; None is `'act_norm'` for more than one block.
+      `'none'`; None is the first for images and for more than one block.
     training: how traces are found in training: `'exact'`, `'hutchinson'`,
       `'normal'` (Hutchinson's with normal noise), or such an estimator.
     evaluation: likewise for evaluation; None is exact up to 16 dimensions, and above
@@ -86,7 +86,8 @@ def ffjord(
     base: `'normal'` or `'logistic'`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     seed: int, of all initial weights and the noise of the layers.
-    dtype: `tf.float32` or `tf.float64`.
+    dtype: `tf.float32` or `tf.float64`. Fields follow Keras's policy, but solvers of
+      small tolerances follow the rounding of bfloat16, too, in many steps.
     name: name of the distribution.
 
   Returns:
@@ -113,7 +114,10 @@ def ffjord(
   building.check_positive(
     num_levels=num_levels, num_blocks=num_blocks, num_steps=num_steps
   )
-  evaluation_tolerance = evaluation_tolerance or tolerance
+  if evaluation_tolerance is None:
+    evaluation_tolerance = tolerance
+  if adjoint_tolerance is None:
+    adjoint_tolerance = tolerance
   blocks = _Blocks(
     normalization=normalization,
     network_options=dict(
@@ -125,7 +129,7 @@ def ffjord(
       trace=bijectors.Trace(_trace(training), _trace(evaluation)),
       solver=_solver(solver, tolerance, num_steps),
       evaluation_solver=_solver(solver, evaluation_tolerance, num_steps),
-      adjoint_solver=_solver(solver, adjoint_tolerance or tolerance, num_steps),
+      adjoint_solver=_solver(solver, adjoint_tolerance, num_steps),
       penalties=bijectors.Penalties(kinetic, jacobian),
       log_det_in_error=log_det_in_error,
     ),

@@ -275,9 +275,11 @@ class FlowModel(keras.Model):
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     if self._work is not None:
       check = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: self._check_solvers()
+        # The first to see an epoch, before validation forgets its failures.
+        on_epoch_end=lambda epoch, logs: self._check_solvers(),
+        on_test_begin=lambda logs: self._check_solvers(),
       )
-      kwargs['callbacks'] = [*tf.nest.flatten(kwargs['callbacks'] or []), check]
+      kwargs['callbacks'] = [check, *tf.nest.flatten(kwargs['callbacks'] or [])]
     is_array = not isinstance(x, tf.data.Dataset)
     order = self._shuffle_seed() if shuffle and is_array else None
     batches = self._batches(x, y, sample_weight, batch_size, order)
@@ -293,7 +295,7 @@ class FlowModel(keras.Model):
     if self._work is not None and self._work.failures:
       raise SolverError(
         f'Expected fields that their solvers can follow; {self._work.failures} '
-        f'batches failed: they took more than max_num_steps steps, or the field '
+        f'solves failed: they took more than max_num_steps steps, or the field '
         f'became NaN. Lower the learning rate, clip gradients, raise the tolerances '
         f'(rtol, atol) or max_num_steps of the solver, or add `tff.Penalties`.'
       )
@@ -326,7 +328,7 @@ class FlowModel(keras.Model):
     batches = self._batches(x, y, None, batch_size)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     with self._plain_data_errors():
-      return super().predict(batches, **kwargs)[:count]
+      return self._solved(super().predict(batches, **kwargs)[:count])
 
   def _with_norms(self, callbacks):
     if not self._has_norms:
@@ -432,7 +434,7 @@ class FlowModel(keras.Model):
       )
       for s in seeds.split(seed, num_estimates)
     ]
-    mean = tf.reduce_mean(estimates, axis=0)
+    mean = self._solved(tf.reduce_mean(estimates, axis=0))
     if not standard_error:
       return mean
     deviation = tf.math.reduce_std(estimates, axis=0)
@@ -466,7 +468,8 @@ class FlowModel(keras.Model):
 
     The draws are not quantized: the density is that of `distribution`.
     """
-    return self._run('sample_and_log_prob', condition, self._seed_of(seed), n=n)
+    drawn = self._run('sample_and_log_prob', condition, self._seed_of(seed), n=n)
+    return self._solved(drawn[0]), self._solved(drawn[1])
 
   def encode(self, x, condition=None, seed=None) -> tf.Tensor:
     """The latents of examples, dequantized with `seed` if they are integers."""
@@ -477,7 +480,21 @@ class FlowModel(keras.Model):
     z = tf.nest.map_structure(lambda t: tf.cast(t, self.distribution.dtype), z)
     return self._quantized(self._run('decode', z, condition))
 
+  def _solved(self, value):
+    """`value`, which is finite if the fields of continuous flows were solved."""
+    if self._work is None or tf.is_symbolic_tensor(value):
+      return value
+    if not np.isfinite(value).all():
+      raise SolverError(
+        'Expected finite results; received NaN or infinite ones. A solver of a '
+        'continuous flow failed, or the weights are not finite: raise its '
+        'tolerances (rtol, atol) or max_num_steps, or train again with a lower '
+        'learning rate or `tff.Penalties`.'
+      )
+    return value
+
   def _quantized(self, x):
+    x = tf.nest.map_structure(self._solved, x)
     if not tf.is_symbolic_tensor(x) and not tf.reduce_all(tf.math.is_finite(x)):
       raise SamplingError(
         'Expected finite samples; received NaN or infinite ones. The model has '

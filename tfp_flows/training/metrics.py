@@ -72,11 +72,14 @@ class SolverWork:
     values = dict(nfe=_total(report.evaluations)) | (penalties or {})
     if backward is not None:
       values['nfe_backward'] = backward
-    self._failures.update_state(_total(report.failures))
+    failures = list(report.failures)
+    if backward is not None:
+      failures.append(tf.math.is_nan(backward))
+    self._failures.update_state(_total(failures))
     for name, value in values.items():
       self._means[name].update_state(value)
     return {name: self._means[name].result() for name in values}
 
 
 def _total(values):
-  return tf.add_n([tf.cast(value, tf.float32) for value in values])
+  return sum((tf.cast(value, tf.float32) for value in values), tf.zeros([]))

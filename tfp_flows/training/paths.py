@@ -34,8 +34,8 @@ def at_share(
     duration = _duration(layer)
     if duration > left:
       # Only the end of this flow, which the way from the base meets first.
-      start = layer.final_time
-      start -= (layer.final_time - layer.initial_time) * left / duration
+      way = layer.final_time - layer.initial_time
+      start = layer.final_time - way * left / duration
       passed.insert(0, layer.copy(initial_time=start))
       break
     left -= duration
