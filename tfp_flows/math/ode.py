@@ -130,7 +130,7 @@ def integrate(
         )
       return value, _scaled(integrands, scales)
 
-    (last, results), count, status = _solve(
+    (last, results), count, status, step = _solve(
       solver, augmented, (x, _scaled(integrals, scales)), start, end
     )
     results = _scaled(results, [1 / scale for scale in scales])
@@ -163,8 +163,12 @@ def integrate(
       zeros = [tf.cast(tf.zeros_like(v), x.dtype) for v in inputs]
       zeros += [tf.zeros(v.shape, x.dtype) for v in variables]
       of_end = total(end, last, a)[1] if moving[1] else tf.zeros_like(end)
-      (_, a, of_values), backward, failed = _solve(
-        adjoint_solver, adjoint, (last, a, tuple(zeros)), end, start
+      (_, a, of_values), backward, failed, _ = _solve(
+        _beginning_with(adjoint_solver, step),
+        adjoint,
+        (last, a, tuple(zeros)),
+        end,
+        start,
       )
       of_start = -total(start, x, a)[1] if moving[0] else tf.zeros_like(start)
       a, of_start, of_end = a * size, of_start * size, of_end * size
@@ -210,7 +214,23 @@ def _solve(solver, rates, state, start, end):
     lambda s: tf.where(solved, s, tf.constant(np.nan, s.dtype)), state
   )
   count = tf.convert_to_tensor(results.diagnostics.num_ode_fn_evaluations)
-  return state, count, tf.where(solved, 0, -1)
+  return state, count, tf.where(solved, 0, -1), _last_step(results)
+
+
+def _last_step(results):
+  internal = results.solver_internal_state
+  if not hasattr(internal, 'last_step_start'):
+    return None
+  return internal.current_time - internal.last_step_start
+
+
+def _beginning_with(solver, step):
+  """`solver`, which begins as the way there ended, if it may choose."""
+  if step is None or not getattr(solver, 'chooses_first_step', False):
+    return solver
+  good = tf.math.is_finite(step) & (step > 0.0)
+  # A step that is refused costs as much as one that is taken.
+  return solver.starting_with(tf.where(good, 0.75 * step, tf.cast(1e-3, step.dtype)))
 
 
 def _recording_of(solver):

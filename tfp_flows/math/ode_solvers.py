@@ -1,6 +1,7 @@
 """Explicit Runge-Kutta solvers behind the interface of `tfp.math.ode`."""
 
 import collections
+import copy
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,17 @@ class DormandPrince(tfp.math.ode.DormandPrince):
   def get_config(self) -> dict[str, Any]:
     """The arguments of the constructor."""
     return dict(self._config)
+
+  @property
+  def chooses_first_step(self) -> bool:
+    """Whether `first_step_size` was left to the solver."""
+    return self._given_first_step_size is None
+
+  def starting_with(self, step_size: tf.Tensor) -> 'DormandPrince':
+    """This solver with another first step, which may be a tensor."""
+    other = copy.copy(self)
+    other._given_first_step_size = other._first_step_size = step_size
+    return other
 
   def _initialize_solver_internal_state(self, ode_fn, initial_time, initial_state):
     state = super()._initialize_solver_internal_state(
