@@ -522,7 +522,7 @@ def test_a_failed_solve_has_nan_values_and_gradients():
   of_x, of_v, evaluations = tape.gradient(solution.x, [x, v, probe])
   assert np.isnan(of_x).all()
   assert np.isnan(of_v)
-  assert evaluations == 8
+  assert np.isnan(evaluations)
 
 
 def test_an_empty_batch():
