@@ -242,7 +242,7 @@ def test_a_solver_that_fails_says_so(field):
   }
   layer = tff.FFJORD(fields[field], [2], solver=tff.DormandPrince(max_num_steps=50))
   x = test_util.normal([3, 2], 'float32')
-  with pytest.raises(ValueError, match='ffjord expects a field .* raise rtol and atol'):
+  with pytest.raises(ValueError, match='ffjord expects a field .* raise the tol'):
     layer.forward(x)
   compiled = tf.function(layer.forward_and_log_det, jit_compile=True)
   y, log_det = compiled(x)
@@ -424,3 +424,8 @@ def test_the_way_from_the_base_to_the_data():
   expected = half.log_prob(z) + log_det
   np.testing.assert_allclose(late.log_prob(x), expected, atol=1e-4)
   assert paths.at_share(flow, 1.0) is flow
+
+
+def test_penalties_must_not_be_negative():
+  with pytest.raises(ValueError, match='the penalty jacobian >= 0; received -1'):
+    tff.Penalties(jacobian=-1.0)

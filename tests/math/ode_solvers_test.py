@@ -316,6 +316,7 @@ def test_with_validated_arguments():
     (lambda: tff.DormandPrince(atol=-1.0), 'atol > 0; received -1.0'),
     (lambda: tff.DormandPrince(rtol=np.nan), 'rtol > 0; received nan'),
     (lambda: tff.DormandPrince(max_num_steps=0), 'max_num_steps > 0; received 0'),
+    (lambda: tff.DormandPrince(max_num_steps=None), 'num_steps > 0; received None'),
     (lambda: tff.DormandPrince(first_step_size=0.0), 'first_step_size > 0; rec'),
     (lambda: tff.RungeKutta4(0), 'num_steps > 0; received 0'),
   ],

@@ -573,8 +573,16 @@ def test_weights_are_no_constants_of_the_compiled_program():
   assert max(sizes) == 7 * 12
 
 
-def test_memory_does_not_depend_on_the_number_of_steps():
-  runs = [compiled(tff.RungeKutta4(n), True) for n in (3, 300)]
+@pytest.mark.parametrize(
+  'solvers',
+  [
+    [tff.RungeKutta4(n) for n in (3, 300)],
+    [tff.DormandPrince(tolerance, tolerance) for tolerance in (1e-3, 1e-7)],
+  ],
+  ids=['runge_kutta', 'dormand_prince'],
+)
+def test_memory_does_not_depend_on_the_number_of_steps(solvers):
+  runs = [compiled(solver, True) for solver in solvers]
   texts = [compiler_text(run) for run in runs]
   first, second = (re.findall(r'\w+\[[\d,]*\]', text) for text in texts)
   assert first == second

@@ -33,8 +33,8 @@ class Penalties:
   evaluations.
 
   Attributes:
-    kinetic: weight of the first term.
-    jacobian: weight of the second.
+    kinetic: weight of the first term, at least 0.
+    jacobian: weight of the second, likewise.
 
   #### References
 
@@ -45,6 +45,11 @@ class Penalties:
 
   kinetic: float = 0.0
   jacobian: float = 0.0
+
+  def __post_init__(self):
+    for name, weight in dataclasses.asdict(self).items():
+      if not weight >= 0.0:
+        raise ValueError(f'Expected the penalty {name} >= 0; received {weight}.')
 
   def weights(self) -> dict[str, float]:
     """The weights that are not zero."""
@@ -202,15 +207,17 @@ class FFJORD(flow_bijector.FlowBijector):
     self._check_condition(self._field, condition)
     current, report = estimation.current(), reports.innermost()
     num_dims = tf.TensorShape(self._event).num_elements()
-    key = (self._trace.current(num_dims), current.training, inverted, penalties)
     solution = self._solve(
-      *key,
+      self._trace.current(num_dims),
+      current.training,
+      inverted,
+      penalties,
       x,
       condition if self.takes_condition else None,
       current.seed_of(self._salt),
       report.probe,
     )
-    self._check(solution)
+    ode.check_solved(solution, self.name)
     report.evaluations.append(solution.num_evaluations)
     report.failures.append(solution.status < 0)
     log_det, *values = solution.integrals
@@ -242,16 +249,6 @@ class FFJORD(flow_bijector.FlowBijector):
       inputs=[] if condition is None else [condition],
       controlled=[self._log_det_in_error, *[False] * len(penalties)],
       probe=probe,
-    )
-
-  def _check(self, solution):
-    if not tf.executing_eagerly() or solution.status >= 0:
-      return
-    raise ValueError(
-      f'{self.name} expects a field that the solver can follow; it failed after '
-      f'{int(solution.num_evaluations)} evaluations. Look for NaN or very large '
-      f'weights, raise rtol and atol or max_num_steps, or take '
-      f'`tfp.math.ode.BDF` for a stiff field.'
     )
 
 

@@ -194,7 +194,7 @@ class NeuralODE(keras.layers.Layer):
       self.adjoint_solver,
       probe=probe,
     )
-    self._check(solution)
+    ode.check_solved(solution, self.name)
     return solution
 
   def _rates(self, t, x):
@@ -222,16 +222,6 @@ class NeuralODE(keras.layers.Layer):
       return tf.zeros([]), gradient
 
     return probe(x, *(tf.convert_to_tensor(w) for w in self.trainable_weights))
-
-  def _check(self, solution):
-    if not tf.executing_eagerly() or solution.status >= 0:
-      return
-    raise ValueError(
-      f'{self.name} expects a field that the solver can follow; it failed after '
-      f'{int(solution.num_evaluations)} evaluations. Look for NaN or very large '
-      f'weights, raise rtol and atol or max_num_steps, or take '
-      f'`tfp.math.ode.BDF` for a stiff field.'
-    )
 
 
 def _check_field(field):

@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from tfp_flows.internal import tf_private
 from tfp_flows.math import ode_solvers
 
-__all__ = ['OdeSolution', 'integrate']
+__all__ = ['OdeSolution', 'check_solved', 'integrate']
 
 # So small that a part of the state has no say in the error of a step.
 _UNCONTROLLED = 2.0**-40
@@ -39,6 +39,18 @@ class OdeSolution(NamedTuple):
   integrals: tuple[tf.Tensor, ...]
   num_evaluations: tf.Tensor
   status: tf.Tensor
+
+
+def check_solved(solution: OdeSolution, name: str) -> None:
+  """Raises `ValueError` in eager mode if the solver of the layer `name` failed."""
+  if not tf.executing_eagerly() or solution.status >= 0:
+    return
+  raise ValueError(
+    f'{name} expects a field that its solver can follow; it failed after '
+    f'{int(solution.num_evaluations)} evaluations. Look for NaN or very large '
+    f'weights, raise the tolerances or the largest number of steps, or take a solver '
+    f'of stiff equations, `tfp.math.ode.BDF`.'
+  )
 
 
 @tf.autograph.experimental.do_not_convert
@@ -81,12 +93,13 @@ def integrate(
   Args:
     rates: a function of a scalar time, the state and `inputs`, that returns dx/dt of
       the shape of x and a tuple of integrands of any shape.
-    x: the state at the initial time.
+    x: the state at the initial time; its dtype is that of the whole equation.
     initial_time: scalar t0.
     final_time: scalar t1.
     solver: of the equation; any `tfp.math.ode.Solver`.
     adjoint_solver: of that of the adjoint; None is `solver`.
-    integrals: constants `I_k(t0)` of the shapes of the integrands, usually zeros.
+    integrals: constants `I_k(t0)` of the shapes and dtype of the integrands, usually
+      zeros; no gradient reaches them.
     inputs: tensors that `rates` takes and that are differentiated.
     controlled: whether the errors of the integrals have a part in the choice of
       steps; for all, or for each.

@@ -343,5 +343,5 @@ def _all_finite(parts):
 
 def _check_positive(**values: Any) -> None:
   for name, value in values.items():
-    if not value > 0:
+    if value is None or not value > 0:
       raise ValueError(f'Expected {name} > 0; received {value}.')

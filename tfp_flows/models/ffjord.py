@@ -71,9 +71,10 @@ def ffjord(
       `'normal'` (Hutchinson's with normal noise), or such an estimator.
     evaluation: likewise for evaluation; None is exact up to 16 dimensions, and above
       as in training.
-    solver: `'dormand_prince'`, `'bdf'`, `'rk4'`, or any `tfp.math.ode.Solver`. BDF
-      solves with the Jacobian of the whole batch: for few examples and weights.
-    tolerance: relative and absolute, of adaptive solvers.
+    solver: `'dormand_prince'`, `'bdf'`, `'rk4'`, or any `tfp.math.ode.Solver`, which
+      brings its own tolerances. BDF solves with the Jacobian of the whole batch: for
+      few examples and weights.
+    tolerance: relative and absolute, of adaptive solvers given by name.
     evaluation_tolerance: the same outside of training; None is `tolerance`.
     adjoint_tolerance: the same of gradients; None is `tolerance`.
     num_steps: of `'rk4'`.
