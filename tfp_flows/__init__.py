@@ -32,6 +32,7 @@ _MODULES = {
     'Penalties',
     'Preprocess',
     'RationalQuadratic',
+    'Repeated',
     'ResidualFlow',
     'RouletteLogDet',
     'Sequential',

@@ -129,6 +129,26 @@ def sequential(dtype):
   )
 
 
+def repeated(event_shape, memory, conditional=False):
+  def step(seed, dtype):
+    mask = tff.ChannelMask(event_shape)
+    network = mlp if len(event_shape) == 1 else conv
+    return tff.Sequential(
+      [
+        tff.ActNorm(event_shape, dtype=dtype),
+        tff.Invertible1x1ConvLU(event_shape, seed=seed, dtype=dtype),
+        tff.AffineCoupling(
+          mask, network(mask, 2, dtype, conditional=conditional), 'tanh', dtype
+        ),
+      ]
+    )
+
+  def build(dtype):
+    return tff.Repeated([step(seed, dtype) for seed in range(3)], memory)
+
+  return build
+
+
 def multiscale(dtype):
   def level(shape):
     mask = tff.ChannelMask(shape)
@@ -318,6 +338,13 @@ SPECS = [
     has_weights=False,
   ),
   Spec('sequential', sequential, (4, 4, 1), conditional=True),
+  Spec('repeated_vector', repeated(VECTOR, 'stored'), (5,)),
+  Spec(
+    'repeated_image',
+    repeated(IMAGE, 'reversible', conditional=True),
+    (4, 4, 2),
+    conditional=True,
+  ),
   Spec('multiscale', multiscale, (4, 8, 1)),
   Spec(
     'preprocess_logit',

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tests import test_util
+from tfp_flows.internal import tf_private
 from tfp_flows.math import convolution
 
 # Few to many, many to few, neither, and a matrix at each pixel.
@@ -10,6 +11,12 @@ all_channels = pytest.mark.parametrize(
   'channels', [(1, 40), (40, 1), (2, 60), (60, 2), (8, 8), (5, 9)]
 )
 all_sizes = pytest.mark.parametrize('size', [(3, 3), (5, 3), (2, 4), (1, 1), (4, 1)])
+
+
+@pytest.fixture(autouse=True)
+def as_under_xla(monkeypatch):
+  # The paths for XLA, in eager mode: compiling each would take minutes.
+  monkeypatch.setattr(tf_private, 'in_xla', lambda: True)
 
 
 def native(x, kernel):
@@ -103,8 +110,17 @@ def test_no_derivative_is_a_native_one(size, channels):
   assert not [t for t in types if 'Backprop' in t]
 
 
-def test_all_is_native_with_a_gpu(monkeypatch):
+def as_with_a_gpu(monkeypatch):
   monkeypatch.setattr(tf.config, 'list_logical_devices', lambda kind: [kind])
+
+
+def as_without_xla(monkeypatch):
+  monkeypatch.setattr(tf_private, 'in_xla', lambda: False)
+
+
+@pytest.mark.parametrize('patch', [as_with_a_gpu, as_without_xla])
+def test_all_is_native_elsewhere(monkeypatch, patch):
+  patch(monkeypatch)
   for channels in ((2, 60), (5, 9)):
     x, kernel = inputs((3, 3), channels)
     types = op_types(lambda x, k: derivatives(convolution.conv2d, x, k), x, kernel)

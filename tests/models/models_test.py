@@ -103,12 +103,17 @@ def test_kinds_of_coupling(name, coupling):
 def test_levels_and_steps_are_counted():
   flow = tff.glow([16, 8, 1], num_levels=3, num_steps=4, width=4, seed=0)
   parts = flow.submodules
-  assert sum(isinstance(m, tff.Invertible1x1ConvLU) for m in parts) == 12
-  # One per step, the priors of two levels, and the last one.
-  assert sum(isinstance(m, tff.Coupling) for m in parts) == 14
-  assert sum(isinstance(m, tff.ActNorm) for m in parts) == 13
+  assert [len(m) for m in parts if isinstance(m, tff.Repeated)] == [4, 4, 4]
+  # The priors of two levels, and the last one.
+  assert sum(isinstance(m, tff.Coupling) for m in parts) == 2
+  assert sum(isinstance(m, tff.ActNorm) for m in parts) == 1
   fixed = tff.glow([16, 8, 1], num_levels=3, num_steps=4, width=4, learn_prior=False)
-  assert sum(isinstance(m, tff.Coupling) for m in fixed.submodules) == 12
+  assert not any(isinstance(m, tff.Coupling) for m in fixed.submodules)
+  # With dropout no step can be computed again, nor two by the same lines.
+  dropped = tff.glow([8, 8, 1], num_levels=2, num_steps=4, width=4, dropout=0.1)
+  parts = dropped.submodules
+  assert sum(isinstance(m, tff.Invertible1x1ConvLU) for m in parts) == 8
+  assert sum(isinstance(m, tff.Coupling) for m in parts) == 9
 
 
 def test_nice_preserves_volume_but_for_its_scaling():

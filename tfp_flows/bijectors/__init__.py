@@ -21,6 +21,7 @@ from tfp_flows.bijectors.multiscale import Multiscale
 from tfp_flows.bijectors.norms import networks_with_norms
 from tfp_flows.bijectors.norms import update_norms
 from tfp_flows.bijectors.preprocess import Preprocess
+from tfp_flows.bijectors.repeated import Repeated
 from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.sequential import Sequential
 from tfp_flows.bijectors.squeeze import Squeeze
@@ -54,6 +55,7 @@ __all__ = [
   'Penalties',
   'Preprocess',
   'RationalQuadratic',
+  'Repeated',
   'ResidualFlow',
   'RouletteLogDet',
   'Sequential',

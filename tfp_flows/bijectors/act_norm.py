@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import shapes
+from tfp_flows.internal import weight_values
 from tfp_flows.math import normalization
 
 __all__ = ['ActNorm']
@@ -81,7 +82,8 @@ class ActNorm(flow_bijector.FlowBijector):
   def _offsets(self, condition):
     """What the conditioner adds to `b` and `s`, per example."""
     if self._conditioner is None:
-      return tf.zeros_like(self.shift), tf.zeros_like(self.log_scale)
+      zeros = tf.zeros(self._event[-1:], self.dtype)
+      return zeros, zeros
     offsets = self._of_condition(self._conditioner, condition)
     if len(self._event) == 3:
       offsets = offsets[..., tf.newaxis, tf.newaxis, :]
@@ -89,7 +91,8 @@ class ActNorm(flow_bijector.FlowBijector):
 
   def _shift_and_log_scale(self, condition):
     shift, log_scale = self._offsets(condition)
-    return self.shift + shift, self.log_scale + log_scale
+    values = weight_values.value
+    return values(self.shift) + shift, values(self.log_scale) + log_scale
 
   def _log_det(self, log_scale):
     axes = tuple(range(-len(self._event), 0)) if log_scale.shape.rank > 1 else -1

@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import masks
+from tfp_flows.bijectors import reversible
 from tfp_flows.bijectors import transformers
 
 __all__ = ['AdditiveCoupling', 'AffineCoupling', 'Conditioner', 'Coupling']
@@ -127,6 +128,31 @@ class Coupling(flow_bijector.FlowBijector):
       self._inner(kept, condition), changed, len(self._mask.event_shape)
     )
     return self._mask.merge(kept, x), log_det
+
+  def _pull_back(self, y, upstream, condition, tensors, inverted):
+    there, back = flow_bijector.forward_and_log_det, flow_bijector.inverse_and_log_det
+    if inverted:
+      there, back = back, there
+    event_ndims = len(self._mask.event_shape)
+    kept, changed = self._mask.split(y)
+    of_kept, of_changed = self._mask.split(upstream.y)
+    with tf.GradientTape() as tape:
+      tape.watch([kept, *tensors])
+      # The network is evaluated but once, for the input and for its gradient.
+      inner = self._inner(kept, condition)
+      with tape.stop_recording():
+        x, _ = back(inner, changed, event_ndims)
+        x = tf.identity(x)
+      tape.watch(x)
+      outputs = there(inner, x, event_ndims)
+    (more_of_kept, of_x), weights = reversible.differentiate(
+      tape, outputs, (of_changed, upstream.log_det), [kept, x], tensors
+    )
+    return reversible.PullBack(
+      self._mask.merge(kept, x),
+      self._mask.merge(of_kept + more_of_kept, of_x),
+      weights,
+    )
 
   def _adapt(self, x, condition):
     if hasattr(self._conditioner, 'adapt'):

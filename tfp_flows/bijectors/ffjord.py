@@ -186,6 +186,10 @@ class FFJORD(flow_bijector.FlowBijector):
     return not isinstance(evaluation, trace_estimators.ExactTrace)
 
   @property
+  def is_recomputable(self) -> bool:
+    return False
+
+  @property
   def takes_condition(self) -> bool:
     return getattr(self._field, 'condition_size', None) is not None
 

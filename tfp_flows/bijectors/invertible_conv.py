@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
+from tfp_flows.internal import weight_values
 
 __all__ = ['Invertible1x1ConvLU']
 
@@ -95,28 +96,29 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
 
   def _factors(self, condition):
     """`L`, `U + diag(s)` and `log|s|`, with a batch shape if conditional."""
-    lu = tf.convert_to_tensor(self.lu)
+    lu = weight_values.value(self.lu)
     if self._conditioner is not None:
       offsets = self._of_condition(self._conditioner, condition)
       lu += shapes.reshape(offsets, shapes.batch_shape(offsets, 1), lu.shape)
     log_s = tf.linalg.diag_part(lu)
-    strictly_lower = tf.linalg.band_part(lu, -1, 0) - tf.linalg.diag(log_s)
-    lower = strictly_lower + tf.eye(lu.shape[-1], dtype=self.dtype)
-    upper = tf.linalg.set_diag(
-      tf.linalg.band_part(lu, 0, -1), self.sign * tf.exp(log_s)
-    )
+    # Constant masks: XLA takes seconds to compile products of `band_part`s.
+    ones = np.ones(lu.shape[-2:], self.dtype.as_numpy_dtype)
+    identity = np.eye(lu.shape[-1], dtype=ones.dtype)
+    lower = lu * np.tril(ones, -1) + identity
+    diagonal = weight_values.value(self.sign) * tf.exp(log_s)
+    upper = lu * np.triu(ones, 1) + identity * diagonal[..., tf.newaxis]
     return lower, upper, log_s
 
   def _forward_and_log_det(self, x, condition=None):
     lower, upper, log_s = self._factors(condition)
-    rows = tf.math.invert_permutation(self.permutation)
+    rows = tf.math.invert_permutation(weight_values.value(self.permutation))
     weight = tf.gather(lower @ upper, rows, axis=-2)
     y = self._as_columns(x, weight, lambda w, v: tf.matmul(v, w, transpose_b=True))
     return y, self._pixels * tf.reduce_sum(log_s, axis=-1)
 
   def _inverse_and_log_det(self, y, condition=None):
     lower, upper, log_s = self._factors(condition)
-    y = tf.gather(y, self.permutation, axis=-1)
+    y = tf.gather(y, weight_values.value(self.permutation), axis=-1)
 
     def solve(factors, v):
       # x = U^-1 L^-1 y, on rows: x^T U^T L^T = y^T.

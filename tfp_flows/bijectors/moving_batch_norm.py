@@ -107,6 +107,10 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
       self.moving_variance = _statistic(zeros + 1.0, 'moving_variance')
       self.adapted = tf.Variable(False, trainable=False, name='adapted')
 
+  @property
+  def is_recomputable(self) -> bool:
+    return False
+
   def _event_shape_or_none(self):
     return self._event
 

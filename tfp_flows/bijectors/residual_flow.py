@@ -119,6 +119,10 @@ class ResidualFlow(flow_bijector.FlowBijector):
     return not isinstance(evaluation, log_det_estimators.ExactLogDet)
 
   @property
+  def is_recomputable(self) -> bool:
+    return False
+
+  @property
   def takes_condition(self) -> bool:
     return getattr(self._branch, 'condition_size', None) is not None
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
+from tfp_flows.bijectors import reversible
 
 __all__ = ['Sequential']
 
@@ -23,22 +24,43 @@ class Sequential(flow_bijector.FlowBijector):
   arguments to each by name, it reads in the order of the data and passes
   `condition` on to every `FlowBijector`. Its parts may be any `tfb.Bijector`s
   whose minimal event ranks are at most those of the event.
+
+  With `memory='reversible'` no activations are kept for gradients: the input of each
+  part is recovered from its output, and the gradients of value and log-det are
+  computed part by part [(Gomez et al., 2017)][1], so that memory does not grow with
+  depth. A coupling evaluates its network once more, other parts themselves and their
+  inverse. Gradients equal the ordinary ones up to the rounding of the inverses; second
+  derivatives raise `LookupError`. Layers that are random, keep statistics, or are
+  inverted by iterations are refused.
+
+  #### References
+
+  [1]: Aidan N. Gomez, Mengye Ren, Raquel Urtasun and Roger B. Grosse. The Reversible
+       Residual Network: Backpropagation Without Storing Activations, algorithm 1. In
+       _NeurIPS_, 2017. https://arxiv.org/abs/1707.04585
   """
 
-  def __init__(self, bijectors: Sequence[tfb.Bijector], name: str = 'sequential'):
+  def __init__(
+    self,
+    bijectors: Sequence[tfb.Bijector],
+    memory: str = 'stored',
+    name: str = 'sequential',
+  ):
     """Creates the composition.
 
     Args:
       bijectors: at least one; the first is applied first to the data.
+      memory: `'stored'` or `'reversible'`, see above.
       name: name of the composition.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if there is none, or one that `memory` does not allow.
     """
     parameters = dict(locals())
     if not bijectors:
       raise ValueError('Sequential expects at least one bijector; received none.')
-    self._bijectors = list(bijectors)
+    reversible.check_memory(memory, bijectors)
+    self._bijectors, self._memory = list(bijectors), memory
     *self._ranks, inverse_rank = _event_ranks(self._bijectors)
     with tf.name_scope(name) as scope:
       super().__init__(
@@ -68,19 +90,52 @@ class Sequential(flow_bijector.FlowBijector):
     return shape
 
   def _forward_and_log_det(self, x, condition=None):
-    total = tf.zeros([], x.dtype)
-    for bijector, rank in zip(self._bijectors, self._ranks):
-      x, log_det = flow_bijector.forward_and_log_det(bijector, x, rank, condition)
+    return self._run(x, condition, inverted=False)
+
+  def _inverse_and_log_det(self, y, condition=None):
+    return self._run(y, condition, inverted=True)
+
+  def _run(self, x, condition, inverted):
+    def compose(x, condition=None):
+      return self._compose(x, condition, inverted)
+
+    if self._memory == 'stored':
+      return compose(x, condition)
+    return reversible.with_pull_back(self, compose, x, condition, inverted)
+
+  def _compose(self, x, condition, inverted):
+    step = flow_bijector.forward_and_log_det
+    if inverted:
+      step = flow_bijector.inverse_and_log_det
+    total = tf.zeros([], tf.nest.flatten(x)[0].dtype)
+    for bijector, rank in self._path(inverted):
+      x, log_det = step(bijector, x, rank, condition)
       total += log_det
     return x, total
 
-  def _inverse_and_log_det(self, y, condition=None):
-    total = tf.zeros([], tf.nest.flatten(y)[0].dtype)
+  def _path(self, inverted):
+    """Each bijector with the event rank of its input, in order of application."""
+    if not inverted:
+      return list(zip(self._bijectors, self._ranks))
     ranks = [*self._ranks[1:], self.inverse_min_event_ndims]
-    for bijector, rank in zip(reversed(self._bijectors), reversed(ranks)):
-      y, log_det = flow_bijector.inverse_and_log_det(bijector, y, rank, condition)
-      total += log_det
-    return y, total
+    return list(zip(reversed(self._bijectors), reversed(ranks)))
+
+  def _pull_back(self, y, upstream, condition, tensors, inverted):
+    totals = {}
+    for bijector, rank in reversed(self._path(inverted)):
+      y, gradient, weights = reversible.pull_back(
+        bijector,
+        reversible.after(y, upstream),
+        upstream,
+        rank,
+        condition,
+        tensors,
+        inverted,
+      )
+      upstream = upstream._replace(y=gradient)
+      for source, value in weights.items():
+        totals[source] = totals[source] + value if source in totals else value
+    return reversible.PullBack(y, upstream.y, totals)
 
   def _adapt(self, x, condition):
     for bijector in self._bijectors:

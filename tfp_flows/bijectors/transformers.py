@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
+from tfp_flows.internal import weight_values
 from tfp_flows.math import scales
 
 __all__ = ['Additive', 'Affine', 'RationalQuadratic', 'SCALES']
@@ -114,7 +115,7 @@ class Affine(tf.Module):
 
   def _log_scale(self, raw):
     if self._scale == 'tanh':
-      return scales.tanh_log_scale(raw, self.bound)
+      return scales.tanh_log_scale(raw, weight_values.value(self.bound))
     if self._scale == 'clamp':
       return scales.clamped_log_scale(raw)
     return scales.sigmoid_log_scale(raw)

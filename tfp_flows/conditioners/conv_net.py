@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.internal import shapes
+from tfp_flows.math import convolution
 from tfp_flows.math import normalization
 
 __all__ = ['ConvNet']
@@ -67,20 +68,17 @@ class ConvNet(keras.layers.Layer):
     *hidden, last = kernel_sizes
     self._activation = keras.activations.get(activation)
     self._hidden = [
-      keras.layers.Conv2D(
+      SameConv2D(
         width,
         size,
-        padding='same',
         use_bias=not act_norm,
         kernel_initializer=seeds.he_normal(),
         dtype=policy,
       )
       for size in hidden
     ]
-    self._norms = [_ScaleAndShift(dtype=policy) for _ in hidden if act_norm]
-    self._output = keras.layers.Conv2D(
-      channels, last, padding='same', kernel_initializer='zeros', dtype=policy
-    )
+    self._norms = [ScaleAndShift(dtype=policy) for _ in hidden if act_norm]
+    self._output = SameConv2D(channels, last, kernel_initializer='zeros', dtype=policy)
     self._dropout = keras.layers.SpatialDropout2D(dropout, seed=seeds(), dtype=policy)
     shape = (None, *input_shape)
     for layer in self._hidden:
@@ -122,7 +120,18 @@ class ConvNet(keras.layers.Layer):
     return x
 
 
-class _ScaleAndShift(keras.layers.Layer):
+class SameConv2D(keras.layers.Conv2D):
+  """A 'same' convolution by `math.conv2d`."""
+
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, padding='same', **kwargs)
+
+  def call(self, x):
+    y = convolution.conv2d(x, tf.convert_to_tensor(self.kernel))
+    return y + self.bias if self.use_bias else y
+
+
+class ScaleAndShift(keras.layers.Layer):
   """`(x + shift) * exp(log_scale)` per channel, inside a network."""
 
   def build(self, input_shape):

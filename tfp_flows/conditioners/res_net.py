@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.internal import shapes
+from tfp_flows.math import convolution
 
 __all__ = ['ResNet']
 
@@ -125,4 +126,4 @@ class _WeightNormConv2D(keras.layers.Layer):
   def call(self, x):
     direction = tf.math.l2_normalize(self.v, axis=[0, 1, 2])
     kernel = direction * tf.convert_to_tensor(self.gain)
-    return keras.ops.conv(x, kernel, padding='same') + self.bias
+    return convolution.conv2d(x, kernel) + self.bias

@@ -5,8 +5,19 @@ from collections.abc import Iterator
 
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import record
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import control_flow_util
 
-__all__ = ['recording', 'stop_recording']
+__all__ = ['VariableWatcher', 'in_xla', 'recording', 'stop_recording']
+
+
+def in_xla() -> bool:
+  """Whether what is being traced is compiled by XLA."""
+  return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
+
+
+# Lists the trainable variables that are read inside of it.
+VariableWatcher = record.VariableWatcher
 
 # Nothing inside this context is seen by any gradient tape. With a tape on, TensorFlow
 # builds the derivatives of each loop with it, be they wanted or not, and those of

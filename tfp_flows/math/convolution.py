@@ -2,19 +2,20 @@
 
 import tensorflow as tf
 
+from tfp_flows.internal import tf_private
+
 __all__ = ['conv2d']
 
 
 def conv2d(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   """`tf.nn.conv2d(x, kernel, strides=1, padding='SAME')`.
 
-  A convolution from few channels to many is a product of the patches of `x` with a
-  matrix, and one from many to few a sum of shifted products: both, and all of
-  their derivatives, then run as dense matrix products. Under XLA on a CPU that takes
-  half the time of the native convolution. Where the patches would be larger than
-  the wider side, the native one is used, and its derivatives of any order are native
-  convolutions, too: TensorFlow's own derivatives are many times slower inside of
-  XLA's loops on a CPU. With a GPU all is TensorFlow's own.
+  TensorFlow's own, but for XLA on a CPU. There a convolution from few channels to many
+  is a product of the patches of `x` with a matrix, and one from many to few a sum of
+  shifted products: both, and all of their derivatives, then run as dense matrix
+  products, in half the time. Where the patches would be larger than the wider side,
+  the native one is used, and its derivatives of any order are native convolutions,
+  too: TensorFlow's own are many times slower inside of XLA's loops.
 
   Args:
     x: `[N, H, W, C]`.
@@ -27,7 +28,7 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   taps = height * width
   if taps == 1:
     return _on_last_axis(x, kernel[0, 0])
-  if tf.config.list_logical_devices('GPU'):
+  if tf.config.list_logical_devices('GPU') or not tf_private.in_xla():
     return tf.nn.conv2d(x, kernel, strides=1, padding='SAME')
   pad = [[(size - 1) // 2, size // 2] for size in (height, width)]
   if taps * min(channels, filters) > max(channels, filters):

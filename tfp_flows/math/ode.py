@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal import first_order
 from tfp_flows.internal import tf_private
 from tfp_flows.math import ode_solvers
 
@@ -191,10 +192,11 @@ def integrate(
       evaluations = tf.cast(backward, probe.dtype)
       nan = tf.constant(np.nan, probe.dtype)
       evaluations = tf.where(failed < 0, nan, evaluations)
-      arguments, of_variables = _without_gradient(
-        [a, of_start, of_end, evaluations, *of_values[: len(inputs)]],
-        of_values[len(inputs) :],
-        sources=[x, start, end, upstream, *rest[: len(scales)], *values],
+      arguments = [a, of_start, of_end, evaluations, *of_values[: len(inputs)]]
+      arguments, of_variables = first_order.without_gradient(
+        (arguments, of_values[len(inputs) :]),
+        [x, start, end, upstream, *rest[: len(scales)], *values],
+        _SECOND_ORDER,
       )
       return (arguments, of_variables) if variables else arguments
 
@@ -276,19 +278,3 @@ def _as_time(value, dtype):
   if _is_tensor(value):
     return tf.cast(value, dtype)
   return tf.convert_to_tensor(value, dtype)
-
-
-def _without_gradient(*values, sources):
-  """`values`, whose gradients with respect to `sources` raise an error."""
-
-  @tf.custom_gradient
-  def blocked(*sources):
-    del sources
-
-    def gradient(*upstream):
-      raise LookupError(_SECOND_ORDER)
-
-    return tuple(tf.identity(v) for v in tf.nest.flatten(values)), gradient
-
-  blocked_values = blocked(*(tf.convert_to_tensor(s) for s in sources))
-  return tf.nest.pack_sequence_as(values, blocked_values)

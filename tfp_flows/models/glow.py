@@ -31,6 +31,8 @@ def glow(
   base: str = 'normal',
   flat_latents: bool = True,
   condition_size: int | None = None,
+  memory: str = 'stored',
+  loop: bool = True,
   seed: int | None = None,
   dtype: Any = tf.float32,
   name: str = 'glow',
@@ -54,7 +56,7 @@ def glow(
       and scale per channel are trained; otherwise they are standard normals.
     act_norm_in_networks: whether the hidden layers of the convolutional
       networks are normalised too, see `ConvNet`.
-    dropout: in the networks, while training.
+    dropout: in the networks, while training; then there is no loop.
     num_bins: number of values of a pixel; None is 256 for `[H, W, C]` and 0,
       continuous data, for `[D]`.
     alpha: of the logit, see `Preprocess`; None centres as in the paper.
@@ -62,6 +64,10 @@ def glow(
     flat_latents: whether the latents are one vector, or a list of one tensor per
       level, see `Multiscale`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
+    memory: `'stored'`, or `'reversible'` for gradients that need no stored
+      activations, see `Sequential`.
+    loop: whether graphs have the steps of a level in one loop, see `Repeated`, or,
+      faster by some percent and compiled for longer, one after the other.
     seed: int, of all initial weights.
     dtype: `tf.float32` or `tf.float64`.
     name: name of the distribution.
@@ -71,7 +77,8 @@ def glow(
     `condition`.
 
   Raises:
-    ValueError: if the image does not divide, or an option is unknown.
+    ValueError: if the image does not divide, an option is unknown, or
+      `memory='reversible'` meets dropout.
 
   #### References
 
@@ -103,12 +110,18 @@ def glow(
     layers = [bijectors.Squeeze()] if is_image else []
     if is_image:
       shape = tuple(layers[0].forward_event_shape(shape))
+    steps = []
     for _ in range(num_steps):
-      layers += [
+      step = [
         bijectors.ActNorm(shape, dtype=dtype),
         bijectors.Invertible1x1ConvLU(shape, seed=make.seeds(), dtype=dtype),
         make(bijectors.ChannelMask(shape), network, **options),
       ]
+      steps.append(bijectors.Sequential(step, name='step'))
+    if dropout:
+      layers += steps
+    else:
+      layers.append(bijectors.Repeated(steps, memory, loop))
     is_last = i == num_levels - 1
     if learn_prior:
       layers.append(
@@ -116,7 +129,7 @@ def glow(
         if is_last
         else _split_prior(shape, make)
       )
-    levels.append(bijectors.Sequential(layers))
+    levels.append(bijectors.Sequential(layers, memory))
     if not is_last:
       shape = bijectors.ChannelMask(shape).kept_shape
   flow = bijectors.Multiscale(levels, event_shape, flat_latents)

@@ -27,6 +27,7 @@ def nice(
   num_bins: int | None = None,
   alpha: float | None = None,
   condition_size: int | None = None,
+  memory: str = 'stored',
   seed: int | None = None,
   dtype: Any = tf.float32,
   name: str = 'nice',
@@ -47,6 +48,8 @@ def nice(
       continuous data, for `[D]`.
     alpha: of the logit, see `Preprocess`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
+    memory: `'stored'`, or `'reversible'` for gradients that need no stored
+      activations, see `Sequential`.
     seed: int, of all initial weights.
     dtype: `tf.float32` or `tf.float64`.
     name: name of the distribution.
@@ -74,15 +77,17 @@ def nice(
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   size = tf.TensorShape(event_shape).num_elements()
+  steps = []
   if len(event_shape) > 1:
-    layers.append(tfb.Reshape([size], event_shape))
+    steps.append(tfb.Reshape([size], event_shape))
   for i in range(num_steps):
-    layers.append(
+    steps.append(
       make(
         building.alternating_mask(size, i),
         conditioners.MLP,
         hidden=[width] * num_hidden,
       )
     )
-  layers.append(bijectors.ActNorm([size], dtype=dtype))
+  steps.append(bijectors.ActNorm([size], dtype=dtype))
+  layers.append(bijectors.Sequential(steps, memory))
   return building.normalizing_flow(layers, event_shape, base, dtype, name)

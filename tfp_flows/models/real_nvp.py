@@ -30,6 +30,7 @@ def real_nvp(
   base: str = 'normal',
   flat_latents: bool = True,
   condition_size: int | None = None,
+  memory: str = 'stored',
   seed: int | None = None,
   dtype: Any = tf.float32,
   name: str = 'real_nvp',
@@ -63,6 +64,8 @@ def real_nvp(
     flat_latents: whether the latents are one vector, or a list of one tensor per
       level, see `Multiscale`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
+    memory: `'stored'`, or `'reversible'` for gradients that need no stored
+      activations, see `Sequential`.
     seed: int, of all initial weights.
     dtype: `tf.float32` or `tf.float64`.
     name: name of the distribution.
@@ -94,21 +97,26 @@ def real_nvp(
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   if len(event_shape) == 1:
+    couplings = []
     for i in range(num_steps):
       mask = building.alternating_mask(event_shape[0], i)
-      layers += [
+      couplings += [
         bijectors.ActNorm(event_shape, dtype=dtype),
         make(mask, conditioners.MLP, hidden=[width] * num_blocks),
       ]
+    layers.append(bijectors.Sequential(couplings, memory))
   else:
     networks = dict(network=conditioners.ResNet, width=width, blocks=num_blocks)
-    levels = _levels(event_shape, num_levels, num_steps, make, networks)
+    levels = [
+      bijectors.Sequential(level, memory)
+      for level in _levels(event_shape, num_levels, num_steps, make, networks)
+    ]
     layers.append(bijectors.Multiscale(levels, event_shape, flat_latents))
   return building.normalizing_flow(layers, event_shape, base, dtype, name)
 
 
 def _levels(shape, num_levels, num_steps, make, networks):
-  """One `Sequential` per level."""
+  """The layers of each level."""
 
   def couplings(mask_class, count):
     for i in range(count):
@@ -121,7 +129,7 @@ def _levels(shape, num_levels, num_steps, make, networks):
     layers = [*couplings(bijectors.CheckerboardMask, num_steps), squeeze]
     shape = tuple(squeeze.forward_event_shape(shape))
     layers += couplings(bijectors.ChannelMask, num_steps)
-    levels.append(bijectors.Sequential(layers))
+    levels.append(layers)
     shape = bijectors.ChannelMask(shape).kept_shape
   last = couplings(bijectors.CheckerboardMask, num_steps + 1)
-  return [*levels, bijectors.Sequential(list(last))]
+  return [*levels, list(last)]

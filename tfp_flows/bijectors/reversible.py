@@ -1,0 +1,198 @@
+"""Gradients of bijectors from their outputs alone."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import flow_bijector
+from tfp_flows.internal import first_order
+from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import tf_private
+from tfp_flows.internal import tfp_private
+
+__all__ = [
+  'MEMORY',
+  'PullBack',
+  'Upstream',
+  'after',
+  'check_memory',
+  'differentiate',
+  'pull_back',
+  'with_pull_back',
+]
+
+tfb = tfp.bijectors
+
+MEMORY = ('stored', 'reversible')
+
+_SECOND_ORDER = (
+  "Gradients under memory='reversible' have no second derivatives: a gradient of a "
+  "gradient was asked for. Use memory='stored'."
+)
+
+
+class Upstream(NamedTuple):
+  """Gradients of the loss with respect to value and log-det of a bijector."""
+
+  y: tf.Tensor
+  log_det: tf.Tensor
+
+
+class PullBack(NamedTuple):
+  """What is known at the input of a bijector.
+
+  Attributes:
+    x: the input, recovered from the output.
+    gradient: of the loss with respect to it.
+    weights: the gradients of weights by their `ref()`: of the tensors that were asked
+      for, and of each variable that the bijector has read.
+  """
+
+  x: tf.Tensor
+  gradient: tf.Tensor
+  weights: dict[Any, tf.Tensor]
+
+
+def check_memory(memory: str, bijectors: Sequence[tfb.Bijector]) -> None:
+  """Raises `ValueError` unless `bijectors` can do with `memory`."""
+  if memory not in MEMORY:
+    raise ValueError(f'Expected memory to be one of {MEMORY}; received {memory!r}.')
+  if memory == 'stored':
+    return
+  for bijector in bijectors:
+    for part in (bijector, *bijector.submodules):
+      if not getattr(part, 'is_recomputable', True):
+        raise ValueError(
+          f"memory='reversible' computes each layer again from its output, which "
+          f"{part.name} does not allow. Keep it apart, or use memory='stored'."
+        )
+    for layer in keras_parameters.keras_layers(bijector):
+      if len(layer.variables) > len(layer.weights):
+        raise ValueError(
+          f"memory='reversible' computes each network again, and expects the same "
+          f'values; {layer.name} in {bijector.name} draws noise, as dropout does. '
+          f"Take it out, or use memory='stored'."
+        )
+
+
+def with_pull_back(
+  bijector: tfb.Bijector,
+  run: Callable[..., tuple[tf.Tensor, tf.Tensor]],
+  x: tf.Tensor,
+  condition: tf.Tensor | None,
+  inverted: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """`run(x, condition)`, value and log-det, with the gradients of `pull_back`.
+
+  Nothing is kept for them but the output. Second derivatives raise `LookupError`.
+
+  Args:
+    bijector: has a method `_pull_back`.
+    run: one direction of `bijector`.
+    x: its input.
+    condition: see `FlowBijector`.
+    inverted: whether the direction is the inverse.
+  """
+  conditions = [] if condition is None else [condition]
+
+  @tf.custom_gradient
+  def call(x, *conditions):
+    # What is recorded here would be kept for a gradient that no one takes.
+    with tf_private.stop_recording():
+      y, log_det = run(x, *conditions)
+
+    def gradient(*upstream, variables=()):
+      upstream = Upstream(*tf.nest.pack_sequence_as((y, log_det), upstream))
+      found = bijector._pull_back(
+        y, upstream, *(conditions or [None]), list(conditions), inverted
+      )
+      of_others = [found.weights[s.ref()] for s in (*conditions, *variables)]
+      gradients = (tf.nest.flatten(found.gradient), of_others)
+      sources = [*tf.nest.flatten((y, upstream)), *conditions, *variables]
+      of_x, of_others = first_order.without_gradient(gradients, sources, _SECOND_ORDER)
+      arguments = [*of_x, *of_others[: len(conditions)]]
+      return (arguments, of_others[len(conditions) :]) if variables else arguments
+
+    return (y, log_det), gradient
+
+  return call(x, *conditions)
+
+
+def pull_back(
+  bijector: tfb.Bijector,
+  y: tf.Tensor,
+  upstream: Upstream,
+  event_ndims: int,
+  condition: tf.Tensor | None,
+  tensors: Sequence[tf.Tensor],
+  inverted: bool = False,
+) -> PullBack:
+  """The vector-Jacobian product of a bijector whose input nobody kept.
+
+  The input is recovered by the other direction; then value and log-det are computed
+  once more and differentiated. A bijector that can share work between the two, as a
+  coupling its network, has a method `_pull_back`.
+
+  Args:
+    bijector: any; a `FlowBijector` gets the condition.
+    y: its output.
+    upstream: gradients at its output.
+    event_ndims: of its input.
+    condition: see `FlowBijector`.
+    tensors: what else to differentiate with respect to, such as the condition.
+    inverted: whether `y` came from `bijector.inverse` instead.
+  """
+  if isinstance(bijector, tfp_private.Invert):
+    return pull_back(
+      bijector.bijector, y, upstream, event_ndims, condition, tensors, not inverted
+    )
+  # Another tensor: TFP's cache would return the very input that is to be forgotten.
+  y = tf.nest.map_structure(tf.identity, y)
+  if hasattr(bijector, '_pull_back'):
+    return bijector._pull_back(y, upstream, condition, tensors, inverted)
+  there, back = flow_bijector.forward_and_log_det, flow_bijector.inverse_and_log_det
+  if inverted:
+    there, back = back, there
+  gain = bijector.inverse_min_event_ndims - bijector.forward_min_event_ndims
+  x, _ = back(bijector, y, event_ndims + (-gain if inverted else gain), condition)
+  x = tf.identity(x)
+  with tf.GradientTape() as tape:
+    tape.watch([x, *tensors])
+    outputs = there(bijector, x, event_ndims, condition)
+  (gradient,), weights = differentiate(tape, outputs, upstream, [x], tensors)
+  return PullBack(x, gradient, weights)
+
+
+def differentiate(
+  tape: tf.GradientTape,
+  outputs: Sequence[tf.Tensor],
+  upstream: Sequence[tf.Tensor],
+  inputs: Sequence[tf.Tensor],
+  tensors: Sequence[tf.Tensor],
+) -> tuple[list[tf.Tensor], dict[Any, tf.Tensor]]:
+  """Gradients with respect to `inputs`, and to weights by their `ref()`."""
+  sources = [*tensors, *tape.watched_variables()]
+  gradients = tape.gradient(
+    outputs,
+    [*inputs, *sources],
+    output_gradients=list(upstream),
+    unconnected_gradients='zero',
+  )
+  count = len(inputs)
+  of_weights = {s.ref(): g for s, g in zip(sources, gradients[count:])}
+  return gradients[:count], of_weights
+
+
+def after(y: Any, upstream: Upstream) -> Any:
+  """`y`, but not before `upstream` is known.
+
+  Without this dependency a compiler may recover all inputs first, and keep them, or
+  find that the first of them was computed before.
+  """
+  flag = tf.reshape(upstream.log_det, [-1])[0]
+  zero = tf.where(flag == flag, tf.zeros_like(flag), flag)
+  return tf.nest.map_structure(lambda t: t + tf.cast(zero, t.dtype), y)
