@@ -22,7 +22,7 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
 
     W = P L (U + diag(s))                         (equation 10)
     forward: `y[h, w] = W x[h, w]`
-    inverse: two triangular solves; no matrix is inverted
+    inverse: `x[h, w] = W^-1 y[h, w]`, with `W^-1` of two triangular solves
     log-det: `log|det dy/dx| = H * W * sum(log|s|)`   (nats)
 
   `P` (a permutation) and `sign(s)` are fixed and saved; the unit lower
@@ -109,49 +109,37 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
     upper = lu * np.triu(ones, 1) + identity * diagonal[..., tf.newaxis]
     return lower, upper, log_s
 
+  def _permutation_matrix(self):
+    """`P^T`. Products are faster than gathers, whose gradients are scatters."""
+    permutation = weight_values.value(self.permutation)
+    return tf.one_hot(permutation, self._event[-1], dtype=self.dtype)
+
   def _forward_and_log_det(self, x, condition=None):
     lower, upper, log_s = self._factors(condition)
-    rows = tf.math.invert_permutation(weight_values.value(self.permutation))
-    weight = tf.gather(lower @ upper, rows, axis=-2)
-    y = self._as_columns(x, weight, lambda w, v: tf.matmul(v, w, transpose_b=True))
+    weight = tf.matmul(self._permutation_matrix(), lower @ upper, transpose_a=True)
+    y = self._at_each_pixel(weight, x)
     return y, self._pixels * tf.reduce_sum(log_s, axis=-1)
 
   def _inverse_and_log_det(self, y, condition=None):
     lower, upper, log_s = self._factors(condition)
-    y = tf.gather(y, weight_values.value(self.permutation), axis=-1)
-
-    def solve(factors, v):
-      # x = U^-1 L^-1 y, on rows: x^T U^T L^T = y^T.
-      lower, upper = factors
-      v = tf.linalg.matrix_transpose(v)
-      v = tf.linalg.triangular_solve(lower, v, lower=True)
-      v = tf.linalg.triangular_solve(upper, v, lower=False)
-      return tf.linalg.matrix_transpose(v)
-
-    x = self._as_columns(y, (lower, upper), solve)
+    inverse = self._permutation_matrix() + tf.zeros_like(lower)
+    inverse = tf.linalg.triangular_solve(lower, inverse, lower=True)
+    inverse = tf.linalg.triangular_solve(upper, inverse, lower=False)
+    x = self._at_each_pixel(inverse, y)
     return x, -self._pixels * tf.reduce_sum(log_s, axis=-1)
 
-  def _as_columns(self, x, matrices, fn):
-    """Applies `fn(matrices, pixels)` with the pixels of `x` as rows."""
+  def _at_each_pixel(self, matrix, x):
+    """`matrix @ x[..., h, w, :]`, with a batch shape if conditional."""
     channels = self._event[-1]
     if self._conditioner is None:
-      return tf.reshape(fn(matrices, tf.reshape(x, [-1, channels])), tf.shape(x))
+      flat = tf.reshape(x, [-1, channels])
+      return tf.reshape(tf.matmul(flat, matrix, transpose_b=True), tf.shape(x))
     # One matrix for each example: the batch shapes of both broadcast.
     rows = shapes.reshape(
       x, shapes.batch_shape(x, len(self._event)), [self._pixels, channels]
     )
-    y = fn(*_broadcast_batch(matrices, rows))
+    y = tf.matmul(rows, matrix, transpose_b=True)
     return shapes.reshape(y, shapes.batch_shape(y, 2), self._event)
-
-
-def _broadcast_batch(matrices, rows):
-  batch = tf.broadcast_dynamic_shape(
-    tf.shape(rows)[:-2], tf.shape(tf.nest.flatten(matrices)[0])[:-2]
-  )
-  return tf.nest.map_structure(
-    lambda m: tf.broadcast_to(m, tf.concat([batch, m.shape[-2:]], axis=0)),
-    (matrices, rows),
-  )
 
 
 def _random_rotation_lu(size, seed):

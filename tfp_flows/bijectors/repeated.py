@@ -45,7 +45,7 @@ class Repeated(flow_bijector.FlowBijector):
 
     Args:
       steps: at least one; the first is applied first to the data. Their weights are
-        copied, and the steps are no longer needed.
+        copied, and the steps should not be used any more.
       memory: `'stored'` or `'reversible'`.
       loop: whether graphs have a loop.
       name: name of the composition.
@@ -124,7 +124,7 @@ class Repeated(flow_bijector.FlowBijector):
       with weight_values.substituted(template, weights):
         found = reversible.pull_back(
           template,
-          reversible.after(y, upstream),
+          reversible.after(y, [upstream.log_det, *tf.nest.flatten(gradient)]),
           upstream._replace(y=gradient),
           ndims,
           condition,

@@ -162,8 +162,10 @@ def pull_back(
   x = tf.identity(x)
   with tf.GradientTape() as tape:
     tape.watch([x, *tensors])
-    outputs = there(bijector, x, event_ndims, condition)
-  (gradient,), weights = differentiate(tape, outputs, upstream, [x], tensors)
+    z, log_det = there(bijector, x, event_ndims, condition)
+    # TFP's may lack the batch shape.
+    log_det = tf.broadcast_to(log_det, tf.shape(upstream.log_det))
+  (gradient,), weights = differentiate(tape, (z, log_det), upstream, [x], tensors)
   return PullBack(x, gradient, weights)
 
 
@@ -187,12 +189,15 @@ def differentiate(
   return gradients[:count], of_weights
 
 
-def after(y: Any, upstream: Upstream) -> Any:
-  """`y`, but not before `upstream` is known.
+def after(y: Any, known: Sequence[tf.Tensor]) -> Any:
+  """`y`, but not before all of `known` is.
 
-  Without this dependency a compiler may recover all inputs first, and keep them, or
-  find that the first of them was computed before.
+  Without this dependency a compiler may recover all inputs first and keep them, or put
+  off the gradients of weights and keep what these need, or find that something was
+  computed before.
   """
-  flag = tf.reshape(upstream.log_det, [-1])[0]
-  zero = tf.where(flag == flag, tf.zeros_like(flag), flag)
+  first = [tf.reduce_sum(tf.reshape(t, [-1])[:1]) for t in known]
+  flag = tf.add_n([tf.cast(t, tf.float32) for t in first])
+  # Zero, but no compiler may say so. If it is NaN, so are the gradients.
+  zero = tf.where(flag == flag, 0.0, flag)
   return tf.nest.map_structure(lambda t: t + tf.cast(zero, t.dtype), y)

@@ -121,11 +121,11 @@ class Sequential(flow_bijector.FlowBijector):
     return list(zip(reversed(self._bijectors), reversed(ranks)))
 
   def _pull_back(self, y, upstream, condition, tensors, inverted):
-    totals = {}
+    totals, known = {}, [upstream.log_det]
     for bijector, rank in reversed(self._path(inverted)):
       y, gradient, weights = reversible.pull_back(
         bijector,
-        reversible.after(y, upstream),
+        reversible.after(y, known),
         upstream,
         rank,
         condition,
@@ -133,6 +133,7 @@ class Sequential(flow_bijector.FlowBijector):
         inverted,
       )
       upstream = upstream._replace(y=gradient)
+      known = [gradient, *weights.values()]
       for source, value in weights.items():
         totals[source] = totals[source] + value if source in totals else value
     return reversible.PullBack(y, upstream.y, totals)

@@ -1,0 +1,187 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+from tests import test_util
+
+tfb = tfp.bijectors
+
+
+def step(seed=0, size=4, dtype='float64', **options):
+  mask = tff.ChannelMask([size])
+  network = tff.MLP(
+    mask.kept_shape,
+    2 * mask.changed_shape[-1],
+    hidden=(5,),
+    seed=seed,
+    dtype=dtype,
+    **options,
+  )
+  return tff.Sequential(
+    [
+      tff.ActNorm([size], dtype=dtype),
+      tff.Invertible1x1ConvLU([size], seed=seed, dtype=dtype),
+      tff.AffineCoupling(mask, network, 'tanh', dtype=dtype),
+    ]
+  )
+
+
+def perturbed_steps(count, **options):
+  steps = [step(i, **options) for i in range(count)]
+  for i, one in enumerate(steps):
+    test_util.perturb(one, 0.2, seed=i)
+  return steps
+
+
+def run_in(mode, fn):
+  if mode == 'eager':
+    return fn
+  return tf.function(fn, jit_compile=mode == 'xla', autograph=False)
+
+
+@pytest.mark.parametrize('mode', ['eager', 'graph', 'xla'])
+@pytest.mark.parametrize('loop', [False, True])
+def test_equals_its_steps_one_after_the_other(mode, loop):
+  steps = perturbed_steps(4)
+  x = test_util.normal([3, 4])
+  expected, log_det = tff.Sequential(steps).forward_and_log_det(x)
+  repeated = tff.Repeated(steps, loop=loop)
+  y, found = run_in(mode, repeated.forward_and_log_det)(x)
+  np.testing.assert_allclose(y, expected, atol=1e-12)
+  np.testing.assert_allclose(found, log_det, atol=1e-12)
+  back, found = run_in(mode, repeated.inverse_and_log_det)(tf.identity(y))
+  np.testing.assert_allclose(back, x, atol=1e-10)
+  np.testing.assert_allclose(found, -log_det, atol=1e-10)
+
+
+def test_weights_are_copied_into_one_variable_for_all_steps():
+  steps = perturbed_steps(3)
+  repeated = tff.Repeated(steps)
+  assert len(repeated) == 3
+  assert len(repeated.trainable_variables) == len(steps[0].trainable_variables)
+  for i, one in enumerate(steps):
+    for stacked, own in zip(repeated.variables, one.variables):
+      np.testing.assert_array_equal(stacked[i], own)
+  # The steps are no part of it any more.
+  x = test_util.normal([2, 4])
+  before = repeated.forward(x)
+  test_util.perturb(steps[0])
+  np.testing.assert_array_equal(repeated.forward(tf.identity(x)), before)
+
+
+def test_adapt_goes_from_step_to_step():
+  steps = perturbed_steps(3)
+  x = 3.0 * test_util.normal([50, 4]) + 1.0
+  repeated = tff.Repeated(steps)
+  y = repeated.adapt(x)
+  np.testing.assert_allclose(repeated.forward(tf.identity(x)), y, atol=1e-12)
+  steps = perturbed_steps(3)
+  np.testing.assert_allclose(tff.Sequential(steps).adapt(x), y, atol=1e-12)
+  flags = [v for v in repeated.variables if 'adapted' in v.name]
+  assert all(np.all(v) for v in flags)
+  for stacked, *own in zip(repeated.variables, *(s.variables for s in steps)):
+    np.testing.assert_allclose(
+      tf.cast(stacked, 'float64'), np.stack(own).astype('float64'), atol=1e-12
+    )
+
+
+def test_a_graph_does_not_grow_with_the_number_of_steps():
+  def size(count):
+    repeated = tff.Repeated(perturbed_steps(count))
+
+    @tf.function(autograph=False)
+    def gradients(x):
+      with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(repeated.forward_and_log_det(x)[1])
+      return tape.gradient(loss, repeated.trainable_variables)
+
+    graph = gradients.get_concrete_function(test_util.normal([3, 4])).graph
+    functions = graph.as_graph_def().library.function
+    return len(graph.get_operations()) + sum(len(f.node_def) for f in functions)
+
+  assert size(2) == size(7)
+
+
+def test_a_repeated_inside_of_a_repeated():
+  x = test_util.normal([3, 4])
+  groups = [perturbed_steps(2) for _ in range(3)]
+  for i, group in enumerate(groups):
+    for one in group:
+      test_util.perturb(one, 0.1, seed=10 + i)
+  flat = tff.Sequential([one for group in groups for one in group])
+  expected, log_det = flat.forward_and_log_det(x)
+  nested = tff.Repeated([tff.Repeated(group) for group in groups], 'reversible')
+
+  @tf.function(autograph=False)
+  def run(x):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      y, log_det = nested.forward_and_log_det(x)
+      loss = tf.reduce_sum(y**2) + tf.reduce_sum(log_det)
+    return y, log_det, tape.gradient(loss, [x, *nested.trainable_variables])
+
+  y, found, (of_x, *of_weights) = run(x)
+  np.testing.assert_allclose(y, expected, atol=1e-12)
+  np.testing.assert_allclose(found, log_det, atol=1e-12)
+  with tf.GradientTape() as tape:
+    tape.watch(x)
+    y, log_det = flat.forward_and_log_det(tf.identity(x))
+    loss = tf.reduce_sum(y**2) + tf.reduce_sum(log_det)
+  expected_x, *expected_weights = tape.gradient(loss, [x, *flat.trainable_variables])
+  np.testing.assert_allclose(of_x, expected_x, rtol=1e-9)
+  norms = [tf.linalg.global_norm(g) for g in (of_weights, expected_weights)]
+  np.testing.assert_allclose(*norms, rtol=1e-9)
+
+
+def test_keras_trains_it_and_saves_it(tmp_path):
+  def model(loop):
+    flow = tff.Repeated(perturbed_steps(3, dtype='float32'), loop=loop)
+    base = tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), 4)
+    distribution = tfp.distributions.TransformedDistribution(base, tfb.Invert(flow))
+    return tff.FlowModel(distribution, seed=0)
+
+  first = model(True)
+  first.compile('adam')
+  x = 2.0 * np.random.default_rng(0).standard_normal([256, 4]).astype('f4') + 1.0
+  first.adapt(x)
+  losses = first.fit(x, epochs=3, batch_size=64, verbose=0).history['loss']
+  assert losses[-1] < losses[0]
+  first.save_weights(tmp_path / 'w.weights.h5')
+  second = model(False)
+  second.load_weights(tmp_path / 'w.weights.h5')
+  np.testing.assert_allclose(second.log_prob(x), first.log_prob(x), rtol=1e-4)
+
+
+class DirectlyRead(tff.FlowBijector):
+  """A layer that reads its variable as any TensorFlow code would."""
+
+  def __init__(self):
+    super().__init__(forward_min_event_ndims=1, dtype=tf.float64)
+    self.shift = tf.Variable(tf.ones([4], tf.float64))
+
+  def _forward_and_log_det(self, x, condition=None):
+    return x + self.shift, tf.zeros([], x.dtype)
+
+
+@pytest.mark.parametrize('mode', ['eager', 'graph'])
+def test_variables_that_cannot_be_replaced_are_found(mode):
+  repeated = tff.Repeated([DirectlyRead(), DirectlyRead()])
+  with pytest.raises(ValueError, match='was read directly. Use Sequential'):
+    run_in(mode, repeated.forward_and_log_det)(test_util.normal([3, 4]))
+
+
+@pytest.mark.parametrize(
+  ('steps', 'message'),
+  [
+    (lambda: [], 'at least one step; received none'),
+    (lambda: [step(), step(size=6)], 'step 1 differs from step 0. Use Sequential'),
+    (lambda: [step(), tff.ActNorm([4])], 'step 1 differs from step 0'),
+    (lambda: [step(dropout=0.1)] * 2, 'draws noise, as dropout does'),
+    (lambda: [tff.MovingBatchNorm([4])] * 2, 'moving_batch_norm does not allow'),
+  ],
+)
+def test_steps_that_cannot_be_repeated_are_refused(steps, message):
+  with pytest.raises(ValueError, match=message):
+    tff.Repeated(steps())
