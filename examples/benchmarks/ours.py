@@ -1,7 +1,8 @@
 """The workloads with this library.
 
 `Glow` is what `tff.glow` builds; options of the command line are passed on to it. The
-layers of vectors are couplings with masks that keep every second entry, in turn. All
+layers of vectors are those of `tff.maf`, in turn from the first entry and from the last,
+or couplings with masks that keep every second entry, in turn. All
 networks start as those of the peers do; with `--option own_start=True` as ours do.
 """
 
@@ -56,16 +57,22 @@ def make_glow(workload: Glow, **options) -> tfd.Distribution:
 
 def make_tabular(workload: Tabular) -> tfd.Distribution:
   """The flow of `workload`, data to latent, over a standard normal."""
+  if workload.layer == 'autoregressive':
+    return models.maf(
+      [workload.num_dims],
+      workload.num_layers,
+      workload.hidden,
+      act_norm=False,
+      seed=0,
+    )
   if workload.layer == 'affine':
     transformers = [
       bijectors.Affine(workload.num_dims // 2 + i % 2, scale='clamp')
       for i in range(workload.num_layers)
     ]
-  elif workload.layer == 'spline':
+  else:
     spline = bijectors.RationalQuadratic(workload.num_bins, workload.bound)
     transformers = [spline] * workload.num_layers
-  else:
-    raise Unavailable('This library has no autoregressive layer.')
   layers = [
     coupling(workload, transformer, i) for i, transformer in enumerate(transformers)
   ]

@@ -56,7 +56,7 @@ PEERS = {
   'W2_sample': ['ours', 'normflows', 'nflows', 'tfb_glow'],
   'W2_log_prob': ['ours', 'normflows', 'nflows', 'tfb_glow'],
   'W3a': ['ours', 'flowjax', 'normflows', 'nflows', 'FrEIA', 'zuko', 'tfb'],
-  'W3b': ['flowjax', 'normflows', 'nflows', 'zuko', 'tfb'],
+  'W3b': ['ours', 'flowjax', 'normflows', 'nflows', 'zuko', 'tfb'],
   'W3c': ['ours', 'flowjax', 'normflows', 'nflows', 'zuko', 'tfb'],
 }
 for _workload, _peer in SCRIPTS:

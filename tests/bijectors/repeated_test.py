@@ -178,7 +178,7 @@ def test_variables_that_cannot_be_replaced_are_found(mode):
     (lambda: [], 'at least one step; received none'),
     (lambda: [step(), step(size=6)], 'step 1 differs from step 0. Use Sequential'),
     (lambda: [step(), tff.ActNorm([4])], 'step 1 differs from step 0'),
-    (lambda: [step(dropout=0.1)] * 2, 'draws noise, as dropout does'),
+    (lambda: [step(dropout=0.1)] * 2, 'draws noise or keeps statistics'),
     (lambda: [tff.MovingBatchNorm([4])] * 2, 'moving_batch_norm does not allow'),
   ],
 )

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -131,7 +132,16 @@ FIELD = tff.FieldMLP([2], [4], seed=0)
       lambda: tff.AffineCoupling(
         tff.ChannelMask([2]), tff.MLP([1], 2, hidden=(4,), dropout=0.1)
       ),
-      'draws noise, as dropout does',
+      'draws noise or keeps statistics',
+    ),
+    (
+      lambda: tff.AffineCoupling(
+        tff.ChannelMask([2]),
+        keras.Sequential(
+          [keras.Input([1]), keras.layers.BatchNormalization(), keras.layers.Dense(2)]
+        ),
+      ),
+      'draws noise or keeps statistics',
     ),
   ],
 )

@@ -149,6 +149,33 @@ def repeated(event_shape, memory, conditional=False):
   return build
 
 
+def autoregressive(transformer, conditional=False, **options):
+  def build(dtype):
+    made = tff.MADE(
+      5,
+      transformer(dtype).params_per_dim,
+      hidden=(8,),
+      activation='tanh',
+      condition_size=CONDITION_SIZE if conditional else None,
+      seed=0,
+      dtype=dtype,
+      **options,
+    )
+    return tff.Autoregressive(made, transformer(dtype), VECTOR, dtype)
+
+  return build
+
+
+def rev_net(event_shape, memory, conditional=False):
+  def build(dtype):
+    f, g = tff.ChannelMask(event_shape, invert=True), tff.ChannelMask(event_shape)
+    network = mlp if len(event_shape) == 1 else conv
+    pair = (network(m, 1, dtype, conditional=conditional) for m in (f, g))
+    return tff.RevNetBlock(*pair, event_shape, memory, dtype)
+
+  return build
+
+
 def multiscale(dtype):
   def level(shape):
     mask = tff.ChannelMask(shape)
@@ -304,6 +331,21 @@ SPECS = [
   ),
   Spec('spline_vector', spline(tff.ChannelMask(VECTOR), mlp), (5,)),
   Spec('spline_image', spline(tff.ChannelMask(IMAGE), conv), (4, 4, 2)),
+  Spec(
+    'autoregressive_affine',
+    autoregressive(lambda t: tff.Affine(5, 'tanh', t), conditional=True),
+    (5,),
+    conditional=True,
+  ),
+  Spec(
+    'autoregressive_spline',
+    autoregressive(
+      lambda t: tff.RationalQuadratic(num_bins=4, bound=3.0),
+      order='random',
+      params_first=False,
+    ),
+    (5,),
+  ),
   Spec('residual_vector', residual(VECTOR), (5,)),
   Spec(
     'residual_learned_orders',
@@ -345,6 +387,13 @@ SPECS = [
     (4, 4, 2),
     conditional=True,
   ),
+  Spec('additive_rev_net_vector', rev_net(VECTOR, 'stored'), (5,)),
+  Spec(
+    'additive_rev_net_image',
+    rev_net(IMAGE, 'reversible', conditional=True),
+    (4, 4, 2),
+    conditional=True,
+  ),
   Spec('multiscale', multiscale, (4, 8, 1)),
   Spec(
     'preprocess_logit',
@@ -383,6 +432,7 @@ SPECS = [
     (4, 4, 1),
     pixels=16,
   ),
+  Spec('maf', flow(tff.maf, [4], num_layers=2, hidden=[6], activation='tanh'), (4,)),
   Spec(
     'nice',
     flow(tff.nice, [4, 4, 1], num_steps=2, width=6, num_bins=16, alpha=0.05),

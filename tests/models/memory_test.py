@@ -49,7 +49,7 @@ def expected():
   return {name: gradients(flow, 'eager') for name, flow in flows.items()}
 
 
-@pytest.mark.parametrize(('name', 'options', 'mode'), cases(), ids=str)
+@pytest.mark.parametrize(('name', 'options', 'mode'), list(cases()), ids=str)
 def test_options_change_no_number(expected, name, options, mode):
   flow = BUILDERS[name](seed=0, **options)
   test_util.perturb(flow)

@@ -1,6 +1,7 @@
 """Bijectors, in reading order."""
 
 from tfp_flows.bijectors.act_norm import ActNorm
+from tfp_flows.bijectors.autoregressive import Autoregressive
 from tfp_flows.bijectors.coupling import AdditiveCoupling
 from tfp_flows.bijectors.coupling import AffineCoupling
 from tfp_flows.bijectors.coupling import Coupling
@@ -23,6 +24,7 @@ from tfp_flows.bijectors.norms import update_norms
 from tfp_flows.bijectors.preprocess import Preprocess
 from tfp_flows.bijectors.repeated import Repeated
 from tfp_flows.bijectors.residual_flow import ResidualFlow
+from tfp_flows.bijectors.rev_net_block import RevNetBlock
 from tfp_flows.bijectors.sequential import Sequential
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.bijectors.trace_estimators import ExactTrace
@@ -39,6 +41,7 @@ __all__ = [
   'AdditiveCoupling',
   'Affine',
   'AffineCoupling',
+  'Autoregressive',
   'ChannelMask',
   'CheckerboardMask',
   'Coupling',
@@ -57,6 +60,7 @@ __all__ = [
   'RationalQuadratic',
   'Repeated',
   'ResidualFlow',
+  'RevNetBlock',
   'RouletteLogDet',
   'Sequential',
   'Squeeze',

@@ -116,9 +116,10 @@ class Autoregressive(flow_bijector.FlowBijector):
       x = self._inner(x, condition).inverse(y)
       return [tf.ensure_shape(x, y.shape)]
 
-    x, last = tf.zeros_like(y), self._event[0] - 1
-    if last:
-      (x,) = tf.while_loop(lambda _: True, improve, [x], maximum_iterations=last)
+    # All numbers but the last one in the order, whatever the order is.
+    x, count = tf.zeros_like(y), self._event[0] - 1
+    if count:
+      (x,) = tf.while_loop(lambda _: True, improve, [x], maximum_iterations=count)
     return flow_bijector.inverse_and_log_det(self._inner(x, condition), y, 1)
 
   def _inner(self, x, condition):

@@ -124,7 +124,7 @@ class Repeated(flow_bijector.FlowBijector):
       with weight_values.substituted(template, weights):
         found = reversible.pull_back(
           template,
-          reversible.after(y, [upstream.log_det, *tf.nest.flatten(gradient)]),
+          reversible.after(y, [upstream.log_det, gradient]),
           upstream._replace(y=gradient),
           ndims,
           condition,

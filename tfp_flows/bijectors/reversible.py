@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -71,11 +72,16 @@ def check_memory(memory: str, bijectors: Sequence[tfb.Bijector]) -> None:
           f"{part.name} does not allow. Keep it apart, or use memory='stored'."
         )
     for layer in keras_parameters.keras_layers(bijector):
-      if len(layer.variables) > len(layer.weights):
+      has_statistics = any(
+        isinstance(part, keras.layers.BatchNormalization)
+        for part in layer._flatten_layers()
+      )
+      if has_statistics or len(layer.variables) > len(layer.weights):
         raise ValueError(
           f"memory='reversible' computes each network again, and expects the same "
-          f'values; {layer.name} in {bijector.name} draws noise, as dropout does. '
-          f"Take it out, or use memory='stored'."
+          f'values; {layer.name} in {bijector.name} draws noise or keeps statistics, '
+          f'as dropout and batch normalization do. Take that out, or use '
+          f"memory='stored'."
         )
 
 

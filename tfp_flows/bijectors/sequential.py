@@ -121,7 +121,7 @@ class Sequential(flow_bijector.FlowBijector):
     return list(zip(reversed(self._bijectors), reversed(ranks)))
 
   def _pull_back(self, y, upstream, condition, tensors, inverted):
-    totals, known = {}, [upstream.log_det]
+    totals, known = {}, tf.nest.flatten(upstream)
     for bijector, rank in reversed(self._path(inverted)):
       y, gradient, weights = reversible.pull_back(
         bijector,

@@ -1,7 +1,8 @@
 """Transformers: functions from a network's output to an elementwise bijector.
 
 Each is the `bijector_fn` of a `Coupling`, and says in `params_per_dim` how many
-numbers it needs for each changed one.
+numbers it needs for each changed one, and in `params_first` whether all of the first
+kind come first or all of the first changed one.
 """
 
 from collections.abc import Callable
@@ -87,6 +88,7 @@ class Affine(tf.Module):
   """
 
   params_per_dim = 2
+  params_first = True
 
   def __init__(
     self,
@@ -136,6 +138,8 @@ class RationalQuadratic:
   [1]: Conor Durkan, Artur Bekasov, Iain Murray and George Papamakarios. Neural
        Spline Flows. In _NeurIPS_, 2019. https://arxiv.org/abs/1906.04032
   """
+
+  params_first = False
 
   def __init__(self, num_bins: int = 8, bound: float = 5.0, min_bin_size: float = 1e-2):
     """Creates the transformer.

@@ -9,6 +9,7 @@ from tfp_flows.conditioners.lipschitz_layers import LipschitzConv2D
 from tfp_flows.conditioners.lipschitz_layers import LipschitzDense
 from tfp_flows.conditioners.lipschitz_networks import LipschitzConvNet
 from tfp_flows.conditioners.lipschitz_networks import LipschitzMLP
+from tfp_flows.conditioners.made import MADE
 from tfp_flows.conditioners.mlp import MLP
 from tfp_flows.conditioners.neural_ode import NeuralODE
 from tfp_flows.conditioners.res_net import ResNet
@@ -21,6 +22,7 @@ __all__ = [
   'LipschitzConvNet',
   'LipschitzDense',
   'LipschitzMLP',
+  'MADE',
   'MLP',
   'NeuralODE',
   'ResNet',

@@ -1,0 +1,169 @@
+"""Masked autoencoder: one network for all conditionals."""
+
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.conditioners import condition as condition_lib
+from tfp_flows.conditioners import initializers
+from tfp_flows.internal import shapes
+
+__all__ = ['MADE']
+
+
+class MADE(keras.layers.Layer):
+  """A perceptron whose outputs for `x_i` depend on what comes before `x_i` alone.
+
+  Maps `[..., D]`, with `condition` of `[..., K]` if `condition_size=K`, to
+  `[..., D * params_per_dim]`. Batch shapes of `x` and `condition` broadcast. The last
+  layer starts at zero.
+
+  Each kernel is multiplied by a mask of zeros and ones [(Germain et al., 2015)][1]. An
+  input has its place in the order, 1 to D, as its degree, and a hidden unit has a
+  degree `m`:
+
+    a hidden unit sees the inputs and units of degree at most `m`
+    the outputs for `x_i` see the units of degree less than the place of `x_i`
+
+  The degrees of each hidden layer are spread evenly over 1 to D - 1, so that with D - 1
+  units or more every allowed dependency is there. With a condition they start at 0:
+  units that see nothing else, for the outputs of the first place. All depend on the
+  condition.
+
+  The places are saved with the weights, so that a random order is not lost.
+
+  #### References
+
+  [1]: Mathieu Germain, Karol Gregor, Iain Murray and Hugo Larochelle. MADE: Masked
+       Autoencoder for Distribution Estimation, sections 3 and 4.1. In _ICML_, 2015.
+       https://arxiv.org/abs/1502.03509
+  """
+
+  def __init__(
+    self,
+    size: int,
+    params_per_dim: int,
+    hidden: Sequence[int] = (256, 256),
+    activation: str = 'relu',
+    order: str | Sequence[int] | None = None,
+    condition_size: int | None = None,
+    params_first: bool = True,
+    seed: int | None = None,
+    dtype: Any = None,
+    name: str | None = None,
+  ):
+    """Creates and builds the network.
+
+    Args:
+      size: `D`.
+      params_per_dim: number `P` of outputs for each dimension.
+      hidden: widths of the hidden layers; empty for a linear map.
+      activation: of the hidden layers, by its Keras name.
+      order: the dimensions from first to last, a permutation of 0 to D - 1; None is
+        0, 1, ..., `'reversed'` is D - 1, D - 2, ..., and `'random'` draws one.
+      condition_size: `K`, or None for a network without condition.
+      params_first: whether the output is a flattened `[P, D]`, as `Affine` takes it,
+        or `[D, P]`, as `RationalQuadratic` does.
+      seed: int, of the initial weights and of a random order.
+      dtype: Keras dtype or policy.
+      name: name of the layer.
+
+    Raises:
+      ValueError: if `order` is no permutation, or a size is less than 1.
+    """
+    super().__init__(name=name, dtype=dtype)
+    if size < 1 or params_per_dim < 1:
+      raise ValueError(
+        f'Expected size >= 1 and params_per_dim >= 1; received {size} and '
+        f'{params_per_dim}.'
+      )
+    seeds = initializers.SeedStream(seed)
+    self.condition_size, self.params_first = condition_size, params_first
+    self._params_per_dim = params_per_dim
+    self._activation = keras.activations.get(activation)
+    # On a GPU, variables of int32 are not where XLA looks for them.
+    self.places = self.add_weight(
+      shape=[size], initializer='zeros', dtype='int64', trainable=False, name='places'
+    )
+    self.places.assign(1 + np.argsort(_permutation(order, size, seeds())))
+    self._degrees = [
+      _hidden_degrees(width, size, condition_size is not None) for width in hidden
+    ]
+    self._dense = [
+      MaskedDense(mask, initializer, dtype=self.dtype_policy)
+      for mask, initializer in itertools.zip_longest(
+        self._masks(), [seeds.he_normal() for _ in hidden], fillvalue='zeros'
+      )
+    ]
+    if condition_size is not None:
+      self._add_condition = condition_lib.AddCondition(
+        condition_size,
+        self._dense[0].units,
+        event_ndims=1,
+        initializer=seeds.he_normal() if hidden else 'zeros',
+        dtype=self.dtype_policy,
+      )
+    self.built = True
+
+  @property
+  def order(self) -> list[int]:
+    """The dimensions, from first to last."""
+    return np.argsort(self.places.numpy()).tolist()
+
+  def call(self, x, condition=None):
+    for i, (layer, mask) in enumerate(zip(self._dense, self._masks())):
+      x = shapes.with_flat_batch(functools.partial(layer, visible=mask), x, 1)
+      if i == 0 and self.condition_size is not None:
+        x = self._add_condition(x, condition)
+      if i < len(self._degrees):
+        x = self._activation(x)
+    return x
+
+  def _masks(self):
+    """For each layer, whether an input (row) is seen by a unit (column)."""
+    places = tf.convert_to_tensor(self.places)
+    last = tf.tile if self.params_first else tf.repeat
+    outputs = last(places - 1, [self._params_per_dim])
+    degrees = [places, *self._degrees, outputs]
+    return [a[:, np.newaxis] <= b for a, b in itertools.pairwise(degrees)]
+
+
+class MaskedDense(keras.layers.Dense):
+  """A dense layer that starts with the variance of the inputs that are seen."""
+
+  def __init__(self, visible, initializer, dtype):
+    inputs, units = visible.shape
+    super().__init__(units, kernel_initializer=initializer, dtype=dtype)
+    self.build((None, inputs))
+    fan_in = np.maximum(np.sum(visible, axis=0), 1)
+    self.kernel.assign(self.kernel * visible * np.sqrt(inputs / fan_in))
+
+  def call(self, x, visible):
+    kernel = tf.convert_to_tensor(self.kernel)
+    return tf.matmul(x, kernel * tf.cast(visible, kernel.dtype)) + self.bias
+
+
+def _hidden_degrees(width, size, conditional):
+  lowest = 0 if conditional or size == 1 else 1
+  return lowest + np.arange(width) * (size - lowest) // width
+
+
+def _permutation(order, size, seed):
+  named = {
+    None: np.arange(size),
+    'reversed': np.arange(size)[::-1],
+    'random': np.random.default_rng(seed).permutation(size),
+  }
+  is_name = order is None or isinstance(order, str)
+  found = named.get(order) if is_name else np.asarray(order)
+  if found is None or sorted(found.tolist()) != list(range(size)):
+    raise ValueError(
+      f"Expected order to be None, 'reversed', 'random' or a permutation of 0 to "
+      f'{size - 1}; received {order!r}.'
+    )
+  return found
