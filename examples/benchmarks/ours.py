@@ -1,9 +1,9 @@
 """The workloads with this library.
 
 `Glow` is what `tff.glow` builds; options of the command line are passed on to it. The
-layers of vectors are those of `tff.maf`, in turn from the first entry and from the last,
-or couplings with masks that keep every second entry, in turn. All
-networks start as those of the peers do; with `--option own_start=True` as ours do.
+layers of vectors are those of `tff.maf`, in turn from the first entry and from the
+last, or couplings with masks that keep every second entry, in turn. All networks start
+as those of the peers do; with `--option own_start=True` as ours do.
 """
 
 import numpy as np

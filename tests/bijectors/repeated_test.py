@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,6 +6,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tff
 from tests import test_util
+from tfp_flows.internal import keras_parameters
 
 tfb = tfp.bijectors
 
@@ -131,8 +133,11 @@ def test_a_repeated_inside_of_a_repeated():
     loss = tf.reduce_sum(y**2) + tf.reduce_sum(log_det)
   expected_x, *expected_weights = tape.gradient(loss, [x, *flat.trainable_variables])
   np.testing.assert_allclose(of_x, expected_x, rtol=1e-9)
-  norms = [tf.linalg.global_norm(g) for g in (of_weights, expected_weights)]
-  np.testing.assert_allclose(*norms, rtol=1e-9)
+  # Rows are steps: those of the first group, then those of the second.
+  count = len(of_weights)
+  for i, stacked in enumerate(of_weights):
+    own = np.stack(expected_weights[i::count])
+    np.testing.assert_allclose(np.reshape(stacked, own.shape), own, atol=1e-9)
 
 
 def test_keras_trains_it_and_saves_it(tmp_path):
@@ -170,6 +175,119 @@ def test_variables_that_cannot_be_replaced_are_found(mode):
   repeated = tff.Repeated([DirectlyRead(), DirectlyRead()])
   with pytest.raises(ValueError, match='was read directly. Use Sequential'):
     run_in(mode, repeated.forward_and_log_det)(test_util.normal([3, 4]))
+
+
+def test_a_batch_of_unknown_size():
+  repeated = tff.Repeated(perturbed_steps(3), memory='reversible')
+
+  @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, 4], tf.float64)])
+  def gradient(x):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      y, log_det = repeated.forward_and_log_det(x)
+      loss = tf.reduce_sum(y**2) + tf.reduce_sum(log_det)
+    return tape.gradient(loss, x)
+
+  x = test_util.normal([5, 4])
+  np.testing.assert_allclose(gradient(x)[:2], gradient(x[:2]), rtol=1e-9)
+
+
+@pytest.mark.parametrize('mode', ['eager', 'graph'])
+def test_steps_without_weights(mode):
+  repeated = tff.Repeated([tfb.Scale(2.0)] * 3)
+  y, log_det = run_in(mode, repeated.forward_and_log_det)(tf.ones([2]))
+  np.testing.assert_allclose(y, [8.0, 8.0])
+  np.testing.assert_allclose(log_det, np.log([8.0, 8.0]), rtol=1e-6)
+  np.testing.assert_allclose(repeated.adapt(tf.ones([2])), [8.0, 8.0])
+
+
+def test_frozen_weights_stay_frozen():
+  steps = perturbed_steps(2)
+  for one in steps:
+    (layer,) = keras_parameters.keras_layers(one)
+    layer.trainable = False
+  names = [v.name for v in tff.Repeated(steps).trainable_variables]
+  assert len(names) == 4  # Of the normalization, the rotation and the scale.
+
+
+def test_knows_whether_it_is_adapted():
+  repeated = tff.Repeated(perturbed_steps(2))
+  assert not repeated.adapted
+  repeated.adapt(test_util.normal([9, 4]))
+  assert repeated.adapted
+
+
+def test_inside_of_a_mixed_precision_layer():
+  repeated = tff.Repeated(perturbed_steps(2, dtype='float32'))
+
+  class Layer(keras.layers.Layer):
+    def call(self, x):
+      return repeated.forward(tf.cast(x, 'float32'))
+
+  x = test_util.normal([3, 4], 'float32')
+  found = Layer(dtype='mixed_bfloat16')(x)
+  np.testing.assert_allclose(found, repeated.forward(tf.identity(x)), atol=0.1)
+
+
+def test_weights_of_others_are_refused():
+  scale = tf.Variable(tf.ones([2]), name='shared')
+
+  def make():
+    return tff.Coupling(
+      tff.ChannelMask([4]), lambda kept: kept, lambda p: tfb.Scale(scale)
+    )
+
+  repeated = tff.Repeated([make(), make()], memory='reversible')
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(repeated.forward(test_util.normal([3, 4], 'float32')))
+  with pytest.raises(ValueError, match='own the variables.*received some.*shared'):
+    tape.gradient(loss, scale)
+
+
+def of_mask(mask, **options):
+  network = tff.MLP(mask.kept_shape, 4, hidden=(3,), seed=0, **options)
+  return tff.AffineCoupling(mask, network)
+
+
+MASK = tff.ChannelMask([4])
+REGULARIZED = keras.Sequential(
+  [keras.Input([2]), keras.layers.Dense(4, kernel_regularizer='l2')]
+)
+
+
+@pytest.mark.parametrize(
+  ('steps', 'memory', 'message'),
+  [
+    (
+      lambda: [of_mask(tff.ChannelMask([4], invert)) for invert in (False, True)],
+      'stored',
+      'step 1 differs from step 0',
+    ),
+    (
+      lambda: [of_mask(MASK, activation=name) for name in ('relu', 'tanh')],
+      'stored',
+      'step 1 differs from step 0',
+    ),
+    (
+      lambda: [tfb.Permute(order) for order in ([0, 1, 2], [2, 1, 0])],
+      'stored',
+      'step 1 differs from step 0',
+    ),
+    (
+      lambda: [tff.Sequential([step()], memory='reversible') for _ in range(2)],
+      'stored',
+      "sequential is reversible. Give memory='reversible' to Repeated",
+    ),
+    (
+      lambda: [tff.AffineCoupling(MASK, REGULARIZED)] * 2,
+      'stored',
+      'without regularizers.*kernel has one. Use Sequential',
+    ),
+  ],
+)
+def test_steps_that_would_be_wrong_are_refused(steps, memory, message):
+  with pytest.raises(ValueError, match=message):
+    tff.Repeated(steps(), memory)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,45 @@ def test_parts_may_be_any_bijectors():
     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
+def test_parts_may_have_smaller_events_and_the_last_a_structure():
+  scale = tf.Variable([0.7] * 6, dtype='float64')
+  parts = [
+    tff.ActNorm([4, 4, 6], dtype='float64'),
+    tff.Sequential([tfb.Scale(scale), tfb.Softsign()]),
+    tff.Invertible1x1ConvLU([4, 4, 6], seed=0, dtype='float64'),
+  ]
+  levels = [tff.Sequential(parts), tff.ActNorm([4, 4, 3], dtype='float64')]
+  parts = [*parts, tff.Multiscale(levels, [4, 4, 6], flat=False)]
+  test_util.perturb(tff.Sequential(parts))
+  x = test_util.normal([2, 4, 4, 6])
+  for direction in ('forward_and_log_det', 'inverse_and_log_det'):
+    found = []
+    for memory in ('stored', 'reversible'):
+      flow = tff.Sequential(parts, memory)
+      start = x
+      if direction.startswith('inverse'):
+        start = flow.forward(x)
+      with tf.GradientTape() as tape:
+        tape.watch(start)
+        y, log_det = getattr(flow, direction)(start)
+        loss = sum(tf.reduce_sum(tf.sin(t)) for t in tf.nest.flatten(y))
+        loss += tf.reduce_sum(log_det**2)
+      sources = [*tf.nest.flatten(start), *flow.trainable_variables]
+      found.append(tape.gradient(loss, sources))
+    for a, b in zip(*found):
+      np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-11)
+
+
+def test_what_no_tape_has_seen_is_not_kept():
+  scale = tf.Variable([2.0, 3.0])
+  part = tfb.Scale(scale)
+  x = tf.ones([1, 2])
+  with tf.GradientTape(persistent=True) as tape:
+    tff.Sequential([part], memory='reversible').forward(x)
+    loss = tf.reduce_sum(part.forward(x))
+  np.testing.assert_allclose(tape.gradient(loss, scale), [1.0, 1.0])
+
+
 def test_an_empty_batch_has_gradients():
   flow = steps(2, memory='reversible')
   x = tf.zeros([0, 4], 'float64')

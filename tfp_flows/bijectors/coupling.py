@@ -144,7 +144,7 @@ class Coupling(flow_bijector.FlowBijector):
         x, _ = back(inner, changed, event_ndims)
         x = tf.identity(x)
       tape.watch(x)
-      outputs = there(inner, x, event_ndims)
+      outputs = reversible.with_batch_shape(there(inner, x, event_ndims), upstream)
     (more_of_kept, of_x), weights = reversible.differentiate(
       tape, outputs, (of_changed, upstream.log_det), [kept, x], tensors
     )

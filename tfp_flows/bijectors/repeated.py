@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 
+import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import reversible
+from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import shapes
 from tfp_flows.internal import weight_values
 
@@ -59,6 +62,7 @@ class Repeated(flow_bijector.FlowBijector):
     _check_alike(steps)
     reversible.check_memory('reversible', steps)
     reversible.check_memory(memory, [])
+    _check_repeatable(steps, memory)
     template = steps[0]
     # Behind a function, as its own variables are none of this layer's.
     self._template = lambda: template
@@ -71,11 +75,22 @@ class Repeated(flow_bijector.FlowBijector):
         parameters=dict(name=name),
         name=scope,
       )
+      frozen = {
+        id(own)
+        for variable, own in keras_parameters.keras_variables(template)
+        if not variable.trainable
+      }
       columns = zip(*(step.variables for step in steps))
-      self._weights = [_stacked(column) for column in columns]
+      self._weights = [_stacked(c, id(c[0]) not in frozen) for c in columns]
 
   def __len__(self) -> int:
     return self._count
+
+  @property
+  def adapted(self) -> bool:
+    """Whether nothing is left to `adapt`."""
+    flags = [w for w in self._weights if w.name.endswith('/adapted:0')]
+    return all(bool(tf.reduce_all(flag)) for flag in flags)
 
   @property
   def takes_condition(self) -> bool:
@@ -117,7 +132,7 @@ class Repeated(flow_bijector.FlowBijector):
 
   def _pull_back(self, y, upstream, condition, tensors, inverted):
     template, ndims = self._template(), self.forward_min_event_ndims
-    trainable = [v.trainable for v in template.variables]
+    trainable = [v.trainable for v in self._weights]
 
     def body(weights, y, gradient, totals):
       trained = [w for w, flag in zip(weights, trainable) if flag]
@@ -133,7 +148,10 @@ class Repeated(flow_bijector.FlowBijector):
         )
       of = found.weights
       totals = [total + of[t.ref()] for total, t in zip(totals, tensors)]
-      return (found.x, found.gradient, totals), [of[w.ref()] for w in trained]
+      _check_owned(of, tensors, trained)
+      x = tf.ensure_shape(found.x, y.shape)
+      gradient = tf.ensure_shape(found.gradient, y.shape)
+      return (x, gradient, totals), [of[w.ref()] for w in trained]
 
     start = (y, upstream.y, [tf.zeros_like(t) for t in tensors])
     (x, gradient, totals), rows = self._for_each_step(
@@ -162,9 +180,9 @@ class Repeated(flow_bijector.FlowBijector):
 
   def _unrolled(self, body, state, weights, backward, collect):
     columns = [tf.unstack(w, num=self._count) for w in weights]
-    steps, rows = list(zip(*columns)), []
-    for step in reversed(steps) if backward else steps:
-      state = body(list(step), *state)
+    order, rows = range(self._count), []
+    for k in reversed(order) if backward else order:
+      state = body([column[k] for column in columns], *state)
       if collect:
         state, row = state
         rows.append(row)
@@ -194,11 +212,10 @@ class Repeated(flow_bijector.FlowBijector):
 
   def _adapt(self, x, condition):
     template = self._template()
-    columns = [tf.unstack(v) for v in self._weights]
     rows = []
-    for step in zip(*columns):
-      for variable, value in zip(template.variables, step):
-        variable.assign(value)
+    for k in range(self._count):
+      for variable, stacked in zip(template.variables, self._weights):
+        variable.assign(stacked[k])
       x = flow_bijector.adapt(template, x, condition)
       rows.append([tf.identity(v) for v in template.variables])
     for variable, column in zip(self._weights, zip(*rows)):
@@ -206,11 +223,11 @@ class Repeated(flow_bijector.FlowBijector):
     return x
 
 
-def _stacked(variables):
+def _stacked(variables, trainable):
   first = variables[0]
   return tf.Variable(
     tf.stack([tf.convert_to_tensor(v) for v in variables]),
-    trainable=first.trainable,
+    trainable=first.trainable and trainable,
     name=first.name.split(':')[0],
   )
 
@@ -219,6 +236,32 @@ def _array_like(stacked):
   return tf.TensorArray(
     stacked.dtype, size=stacked.shape[0], element_shape=stacked.shape[1:]
   )
+
+
+def _check_owned(gradients, tensors, weights):
+  strangers = set(gradients) - {t.ref() for t in (*tensors, *weights)}
+  if strangers:
+    names = ', '.join(sorted(ref.deref().name for ref in strangers))
+    raise ValueError(
+      f'Repeated expects steps that own the variables they read; received some that '
+      f'read {names}. Make these attributes of the layer, or use Sequential.'
+    )
+
+
+def _check_repeatable(steps, memory):
+  for part in (steps[0], *steps[0].submodules):
+    if memory == 'stored' and getattr(part, '_memory', 'stored') != memory:
+      raise ValueError(
+        f"Repeated with memory='stored' expects parts that are stored, too; "
+        f"{part.name} is reversible. Give memory='reversible' to Repeated."
+      )
+  for variable, _ in keras_parameters.keras_variables(steps[0]):
+    if getattr(variable, 'regularizer', None) or getattr(variable, 'constraint', None):
+      raise ValueError(
+        f'Repeated expects weights without regularizers and constraints, which Keras '
+        f'would not apply to the stacked ones; {variable.path} has one. Use '
+        f'Sequential.'
+      )
 
 
 def _check_alike(steps):
@@ -232,7 +275,36 @@ def _check_alike(steps):
 
 
 def _signature(step):
+  parts = [step, *step.submodules]
+  networks = [
+    part
+    for layer in keras_parameters.keras_layers(step)
+    for part in keras_parameters.with_sublayers(layer)
+  ]
   return (
-    [type(part) for part in (step, *step.submodules)],
+    [(type(part), _constants(part)) for part in (*parts, *networks)],
     [(v.shape, v.dtype, v.trainable) for v in step.variables],
   )
+
+
+def _constants(part):
+  """What tells layers of one type apart beside their weights, as masks do."""
+  if isinstance(part, keras.layers.Layer):
+    keys = [k for k in vars(part) if k.endswith('activation')]
+  else:
+    keys = vars(part).keys() - vars(tfb.Identity()).keys() - {'_parameters'}
+  return {key: _constant(vars(part)[key]) for key in keys}
+
+
+def _constant(value):
+  if isinstance(value, (bool, int, float, str, type(None), tf.TensorShape, tf.DType)):
+    return value
+  if isinstance(value, (list, tuple)):
+    return [_constant(v) for v in value]
+  if isinstance(value, (tf.Module, keras.layers.Layer, tf.Variable)):
+    return type(value)  # Has its own place in the signature.
+  if isinstance(value, np.ndarray) or tf.is_tensor(value):
+    return np.asarray(value).tolist()
+  if type(value).__module__.startswith('tfp_flows'):
+    return type(value), {k: _constant(v) for k, v in vars(value).items()}
+  return getattr(value, '__qualname__', type(value))

@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import first_order
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
 from tfp_flows.internal import tfp_private
 
@@ -23,12 +24,18 @@ __all__ = [
   'check_memory',
   'differentiate',
   'pull_back',
+  'with_batch_shape',
   'with_pull_back',
 ]
 
 tfb = tfp.bijectors
 
 MEMORY = ('stored', 'reversible')
+
+_WITH_STATISTICS = (
+  keras.layers.BatchNormalization,
+  keras.layers.SpectralNormalization,
+)
 
 _SECOND_ORDER = (
   "Gradients under memory='reversible' have no second derivatives: a gradient of a "
@@ -73,8 +80,8 @@ def check_memory(memory: str, bijectors: Sequence[tfb.Bijector]) -> None:
         )
     for layer in keras_parameters.keras_layers(bijector):
       has_statistics = any(
-        isinstance(part, keras.layers.BatchNormalization)
-        for part in layer._flatten_layers()
+        isinstance(part, _WITH_STATISTICS)
+        for part in keras_parameters.with_sublayers(layer)
       )
       if has_statistics or len(layer.variables) > len(layer.weights):
         raise ValueError(
@@ -109,7 +116,8 @@ def with_pull_back(
   def call(x, *conditions):
     # What is recorded here would be kept for a gradient that no one takes.
     with tf_private.stop_recording():
-      y, log_det = run(x, *conditions)
+      # Another tensor: TFP's cache would keep what no tape has seen for the old one.
+      y, log_det = run(tf.nest.map_structure(tf.identity, x), *conditions)
 
     def gradient(*upstream, variables=()):
       upstream = Upstream(*tf.nest.pack_sequence_as((y, log_det), upstream))
@@ -158,21 +166,41 @@ def pull_back(
     )
   # Another tensor: TFP's cache would return the very input that is to be forgotten.
   y = tf.nest.map_structure(tf.identity, y)
+  ranks = bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims
+  own, out = reversed(ranks) if inverted else ranks
+  extra = tf.nest.flatten(event_ndims)[0] - tf.nest.flatten(own)[0]
   if hasattr(bijector, '_pull_back'):
+    log_det = _for_smaller_events(upstream.log_det, y, out, extra)
+    upstream = upstream._replace(log_det=log_det)
     return bijector._pull_back(y, upstream, condition, tensors, inverted)
   there, back = flow_bijector.forward_and_log_det, flow_bijector.inverse_and_log_det
   if inverted:
     there, back = back, there
-  gain = bijector.inverse_min_event_ndims - bijector.forward_min_event_ndims
-  x, _ = back(bijector, y, event_ndims + (-gain if inverted else gain), condition)
-  x = tf.identity(x)
+  event_ndims_of_y = tf.nest.map_structure(lambda n: n + extra, out)
+  x, _ = back(bijector, y, event_ndims_of_y, condition)
+  x = tf.nest.map_structure(tf.identity, x)
   with tf.GradientTape() as tape:
     tape.watch([x, *tensors])
-    z, log_det = there(bijector, x, event_ndims, condition)
-    # TFP's may lack the batch shape.
-    log_det = tf.broadcast_to(log_det, tf.shape(upstream.log_det))
-  (gradient,), weights = differentiate(tape, (z, log_det), upstream, [x], tensors)
+    outputs = with_batch_shape(there(bijector, x, event_ndims, condition), upstream)
+  (gradient,), weights = differentiate(tape, outputs, upstream, [x], tensors)
   return PullBack(x, gradient, weights)
+
+
+def with_batch_shape(
+  outputs: tuple[tf.Tensor, tf.Tensor], upstream: Upstream
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """`outputs` with a log-det of the batch shape, which those of TFP may lack."""
+  y, log_det = outputs
+  return y, tf.broadcast_to(log_det, tf.shape(upstream.log_det))
+
+
+def _for_smaller_events(of_log_det, y, event_ndims, extra):
+  """The upstream gradient of a log-det that will be summed over `extra` axes."""
+  if not extra:
+    return of_log_det
+  first, ndims = tf.nest.flatten(y)[0], tf.nest.flatten(event_ndims)[0]
+  ones = tf.ones(shapes.batch_shape(first, ndims), of_log_det.dtype)
+  return of_log_det[(..., *[tf.newaxis] * extra)] * ones
 
 
 def differentiate(
@@ -187,11 +215,14 @@ def differentiate(
   gradients = tape.gradient(
     outputs,
     [*inputs, *sources],
-    output_gradients=list(upstream),
+    output_gradients=tf.nest.flatten(tuple(upstream)),
     unconnected_gradients='zero',
   )
   count = len(inputs)
-  of_weights = {s.ref(): g for s, g in zip(sources, gradients[count:])}
+  # Gradients of look-ups are not dense, and could not be added.
+  of_weights = {
+    s.ref(): tf.convert_to_tensor(g) for s, g in zip(sources, gradients[count:])
+  }
   return gradients[:count], of_weights
 
 

@@ -31,7 +31,9 @@ class Sequential(flow_bijector.FlowBijector):
   depth. A coupling evaluates its network once more, other parts themselves and their
   inverse. Gradients equal the ordinary ones up to the rounding of the inverses; second
   derivatives raise `LookupError`. Layers that are random, keep statistics, or are
-  inverted by iterations are refused.
+  inverted by iterations are refused. Networks must own the variables that they read,
+  be the same in training and else, and leave gradients to others: tensors that they
+  close over, losses of activations, and gradients inside of a network get none.
 
   #### References
 
@@ -133,7 +135,7 @@ class Sequential(flow_bijector.FlowBijector):
         inverted,
       )
       upstream = upstream._replace(y=gradient)
-      known = [gradient, *weights.values()]
+      known = [*tf.nest.flatten(gradient), *weights.values()]
       for source, value in weights.items():
         totals[source] = totals[source] + value if source in totals else value
     return reversible.PullBack(y, upstream.y, totals)

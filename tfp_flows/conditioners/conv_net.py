@@ -123,8 +123,15 @@ class ConvNet(keras.layers.Layer):
 class SameConv2D(keras.layers.Conv2D):
   """A 'same' convolution by `math.conv2d`."""
 
-  def __init__(self, *args, **kwargs):
-    super().__init__(*args, padding='same', **kwargs)
+  def __init__(self, filters, kernel_size, kernel_initializer, use_bias=True, **kwargs):
+    super().__init__(
+      filters,
+      kernel_size,
+      padding='same',
+      use_bias=use_bias,
+      kernel_initializer=kernel_initializer,
+      **kwargs,
+    )
 
   def call(self, x):
     y = convolution.conv2d(x, tf.convert_to_tensor(self.kernel))

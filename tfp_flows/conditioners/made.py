@@ -32,8 +32,8 @@ class MADE(keras.layers.Layer):
 
   The degrees of each hidden layer are spread evenly over 1 to D - 1, so that with D - 1
   units or more every allowed dependency is there. With a condition they start at 0:
-  units that see nothing else, for the outputs of the first place. All depend on the
-  condition.
+  units that see nothing else, for the outputs of the first place; then it takes D
+  units. All depend on the condition.
 
   The places are saved with the weights, so that a random order is not lost.
 

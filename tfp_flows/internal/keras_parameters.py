@@ -12,7 +12,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-__all__ = ['KerasParameters', 'expose', 'keras_layers', 'keras_view']
+__all__ = [
+  'KerasParameters',
+  'expose',
+  'keras_layers',
+  'keras_variables',
+  'keras_view',
+  'with_sublayers',
+]
 
 
 class KerasParameters(tf.Module):
@@ -46,6 +53,21 @@ def keras_layers(module: tf.Module) -> list[keras.layers.Layer]:
     if isinstance(child, KerasParameters)
     for layer in child.layers
   )
+
+
+def keras_variables(module: tf.Module) -> list[tuple[keras.Variable, tf.Variable]]:
+  """Each variable of the Keras layers inside `module`, with its `tf.Variable`."""
+  pairs = {}
+  for child in (module, *module.submodules):
+    if isinstance(child, KerasParameters):
+      variables = (v for layer in child.layers for v in layer.variables)
+      pairs |= {id(v): (v, value) for v, value in zip(variables, child._values)}
+  return list(pairs.values())
+
+
+def with_sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+  """`layer` and all layers inside of it."""
+  return list(layer._flatten_layers())
 
 
 def keras_view(

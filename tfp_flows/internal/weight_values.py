@@ -38,14 +38,12 @@ def substituted(module: tf.Module, tensors: Sequence[tf.Tensor]) -> Iterator[Non
     ValueError: in the end, if a trainable variable of `module` was read itself.
   """
   by_variable = {id(v): t for v, t in zip(module.variables, tensors, strict=True)}
-  pairs = {
-    id(v): (v, by_variable[id(v.value)])
-    for layer in keras_parameters.keras_layers(module)
-    for v in layer.variables
-  }
+  pairs = [
+    (v, by_variable[id(own)]) for v, own in keras_parameters.keras_variables(module)
+  ]
   token = _current.set((_current.get() or {}) | by_variable)
   try:
-    with keras.StatelessScope(list(pairs.values())):
+    with keras.StatelessScope(pairs):
       with tf_private.VariableWatcher() as watcher:
         yield
   finally:

@@ -75,7 +75,8 @@ def real_nvp(
     `condition`.
 
   Raises:
-    ValueError: if the image does not divide, or an option is unknown.
+    ValueError: if the image does not divide, an option is unknown, or
+      `memory='reversible'` meets dropout.
 
   #### References
 
