@@ -40,8 +40,10 @@ def assert_close(found, expected, rtol):
     np.testing.assert_allclose(a, b, rtol=0, atol=rtol * max(1.0, np.abs(b).max()))
 
 
-@pytest.mark.parametrize('dtype', ['float64', 'float32'])
-@pytest.mark.parametrize('direction', ['forward', 'inverse'])
+@pytest.mark.parametrize(
+  ('direction', 'dtype'),
+  [('forward', 'float64'), ('inverse', 'float64'), ('forward', 'float32')],
+)
 @pytest.mark.parametrize('spec', RECOMPUTABLE, ids=lambda s: s.name)
 def test_gradients_are_those_of_backpropagation(spec, direction, dtype):
   bijector = spec.make(dtype)
