@@ -278,7 +278,7 @@ def test_bad_options():
 
 def test_conditioner_of_another_size():
   layer = Autoregressive(MADE(3, 3), tff.Affine(3), [3])
-  message = r'return \[..., 6\]: 2 numbers for each of 3; received \(1, 9\)'
+  message = r'return \[..., 6\]: 2 numbers for each changed one; received \(1, 9\)'
   with pytest.raises(ValueError, match=message):
     layer.forward(tf.zeros([1, 3]))
   with pytest.raises(ValueError, match=message):

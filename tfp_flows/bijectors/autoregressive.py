@@ -1,11 +1,11 @@
 """Autoregressive layers."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.bijectors import conditioned
 from tfp_flows.bijectors import coupling
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import transformers
@@ -14,7 +14,7 @@ from tfp_flows.internal import shapes
 __all__ = ['Autoregressive']
 
 
-class Autoregressive(flow_bijector.FlowBijector):
+class Autoregressive(conditioned.Conditioned):
   """Transforms each number by those before it [(Papamakarios et al., 2017)][1].
 
   For `x` of shape `[..., D]` and a conditioner whose outputs for `x_i` depend on what
@@ -87,17 +87,8 @@ class Autoregressive(flow_bijector.FlowBijector):
       super().__init__(
         forward_min_event_ndims=1, dtype=dtype, parameters=parameters, name=scope
       )
-      self._conditioner = self._expose(conditioner)
-      self._bijector_fn = bijector_fn
-    call = getattr(conditioner, 'call', conditioner)
-    self._accepts_condition = 'condition' in inspect.signature(call).parameters
+      self._set_conditioner(conditioner, bijector_fn, self._event)
     self._check_layout()
-
-  @property
-  def takes_condition(self) -> bool:
-    # A network of ours has the keyword always, and a use for it by its size.
-    used = getattr(self._conditioner, 'condition_size', True) is not None
-    return self._accepts_condition and used
 
   @property
   def is_recomputable(self) -> bool:
@@ -121,26 +112,6 @@ class Autoregressive(flow_bijector.FlowBijector):
     if count:
       (x,) = tf.while_loop(lambda _: True, improve, [x], maximum_iterations=count)
     return flow_bijector.inverse_and_log_det(self._inner(x, condition), y, 1)
-
-  def _inner(self, x, condition):
-    self._check_condition(self._conditioner, condition)
-    if self._accepts_condition and condition is not None:
-      params = self._conditioner(x, condition=condition)
-    else:
-      params = self._conditioner(x)
-    self._check_params(params)
-    return self._bijector_fn(tf.cast(params, self.dtype))
-
-  def _check_params(self, params):
-    per_dim = getattr(self._bijector_fn, 'params_per_dim', None)
-    if per_dim is None:
-      return
-    expected = per_dim * self._event[0]
-    if params.shape[-1] != expected:
-      raise ValueError(
-        f'{self.name} expects its conditioner to return [..., {expected}]: {per_dim} '
-        f'numbers for each of {self._event[0]}; received {params.shape}.'
-      )
 
   def _check_layout(self):
     given = getattr(self._conditioner, 'params_first', None)

@@ -1,13 +1,12 @@
 """Coupling layers."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import conditioned
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors import reversible
@@ -19,7 +18,7 @@ tfb = tfp.bijectors
 Conditioner = Callable[..., tf.Tensor]
 
 
-class Coupling(flow_bijector.FlowBijector):
+class Coupling(conditioned.Conditioned):
   """Keeps one part of the event and transforms the other by it.
 
   For `kept, changed = mask.split(x)` and `p = conditioner(kept, condition)`:
@@ -77,43 +76,14 @@ class Coupling(flow_bijector.FlowBijector):
         name=scope,
       )
       self._mask = mask
-      self._conditioner = self._expose(conditioner)
-      self._bijector_fn = bijector_fn
-      self._takes_condition = _takes_condition(conditioner)
+      self._set_conditioner(conditioner, bijector_fn, mask.changed_shape)
 
   @property
   def mask(self) -> masks.Mask:
     return self._mask
 
-  @property
-  def takes_condition(self) -> bool:
-    # A network of ours has the keyword always, and a use for it by its size.
-    used = getattr(self._conditioner, 'condition_size', True) is not None
-    return self._takes_condition and used
-
   def _event_shape_or_none(self):
     return self._mask.event_shape
-
-  def _inner(self, kept, condition):
-    self._check_condition(self._conditioner, condition)
-    if self._takes_condition and condition is not None:
-      params = self._conditioner(kept, condition=condition)
-    else:
-      params = self._conditioner(kept)
-    self._check_params(params)
-    return self._bijector_fn(tf.cast(params, self.dtype))
-
-  def _check_params(self, params):
-    per_dim = getattr(self._bijector_fn, 'params_per_dim', None)
-    if per_dim is None:
-      return
-    expected = (*self._mask.changed_shape[:-1], per_dim * self._mask.changed_shape[-1])
-    if tuple(params.shape[-len(expected) :]) != expected:
-      raise ValueError(
-        f'{self.name} expects its conditioner to return [..., '
-        f'{", ".join(map(str, expected))}]: {per_dim} numbers for each changed '
-        f'one; received {params.shape}.'
-      )
 
   def _forward_and_log_det(self, x, condition=None):
     kept, changed = self._mask.split(x)
@@ -158,12 +128,6 @@ class Coupling(flow_bijector.FlowBijector):
     if hasattr(self._conditioner, 'adapt'):
       self._conditioner.adapt(self._mask.split(x)[0], condition)
     return self._forward_and_log_det(x, condition)[0]
-
-
-def _takes_condition(conditioner):
-  is_layer = isinstance(conditioner, keras.layers.Layer)
-  call = conditioner.call if is_layer else conditioner
-  return 'condition' in inspect.signature(call).parameters
 
 
 class AffineCoupling(Coupling):

@@ -18,7 +18,7 @@ __all__ = ['Repeated']
 tfb = tfp.bijectors
 
 
-class Repeated(flow_bijector.FlowBijector):
+class Repeated(reversible.Composition):
   """Steps that differ in nothing but the values of their weights.
 
     forward: `y = f(w_n, ...f(w_2, f(w_1, x)))`
@@ -101,20 +101,6 @@ class Repeated(flow_bijector.FlowBijector):
 
   def _inverse_event_shape(self, shape):
     return self._template().inverse_event_shape(shape)
-
-  def _forward_and_log_det(self, x, condition=None):
-    return self._run(x, condition, inverted=False)
-
-  def _inverse_and_log_det(self, y, condition=None):
-    return self._run(y, condition, inverted=True)
-
-  def _run(self, x, condition, inverted):
-    def compose(x, condition=None):
-      return self._compose(x, condition, inverted)
-
-    if self._memory == 'stored':
-      return compose(x, condition)
-    return reversible.with_pull_back(self, compose, x, condition, inverted)
 
   def _compose(self, x, condition, inverted):
     template, ndims = self._template(), self.forward_min_event_ndims

@@ -17,6 +17,7 @@ from tfp_flows.internal import tf_private
 from tfp_flows.internal import tfp_private
 
 __all__ = [
+  'Composition',
   'MEMORY',
   'PullBack',
   'Upstream',
@@ -63,6 +64,28 @@ class PullBack(NamedTuple):
   x: tf.Tensor
   gradient: tf.Tensor
   weights: dict[Any, tf.Tensor]
+
+
+class Composition(flow_bijector.FlowBijector):
+  """Parts one after the other, with or without stored activations.
+
+  Subclasses have `_memory`, `_compose(x, condition, inverted)`, which returns value and
+  log-det, and `_pull_back`.
+  """
+
+  def _forward_and_log_det(self, x, condition=None):
+    return self._run(x, condition, inverted=False)
+
+  def _inverse_and_log_det(self, y, condition=None):
+    return self._run(y, condition, inverted=True)
+
+  def _run(self, x, condition, inverted):
+    def compose(x, condition=None):
+      return self._compose(x, condition, inverted)
+
+    if self._memory == 'stored':
+      return compose(x, condition)
+    return with_pull_back(self, compose, x, condition, inverted)
 
 
 def check_memory(memory: str, bijectors: Sequence[tfb.Bijector]) -> None:

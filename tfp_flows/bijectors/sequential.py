@@ -14,7 +14,7 @@ __all__ = ['Sequential']
 tfb = tfp.bijectors
 
 
-class Sequential(flow_bijector.FlowBijector):
+class Sequential(reversible.Composition):
   """Applies bijectors one after the other, from data to latent.
 
     forward: `y = f_n(...f_2(f_1(x)))`
@@ -90,20 +90,6 @@ class Sequential(flow_bijector.FlowBijector):
     for bijector in reversed(self._bijectors):
       shape = bijector.inverse_event_shape(shape)
     return shape
-
-  def _forward_and_log_det(self, x, condition=None):
-    return self._run(x, condition, inverted=False)
-
-  def _inverse_and_log_det(self, y, condition=None):
-    return self._run(y, condition, inverted=True)
-
-  def _run(self, x, condition, inverted):
-    def compose(x, condition=None):
-      return self._compose(x, condition, inverted)
-
-    if self._memory == 'stored':
-      return compose(x, condition)
-    return reversible.with_pull_back(self, compose, x, condition, inverted)
 
   def _compose(self, x, condition, inverted):
     step = flow_bijector.forward_and_log_det

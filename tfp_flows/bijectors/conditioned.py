@@ -1,0 +1,55 @@
+"""What layers share whose elementwise map depends on a network."""
+
+import inspect
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import flow_bijector
+
+__all__ = ['Conditioned']
+
+tfb = tfp.bijectors
+
+
+class Conditioned(flow_bijector.FlowBijector):
+  """A layer with an elementwise bijector `bijector_fn(conditioner(x))`."""
+
+  def _set_conditioner(self, conditioner, bijector_fn, params_shape):
+    """To be called by the constructor; `params_shape` has the event of one number."""
+    self._conditioner = self._expose(conditioner)
+    self._bijector_fn = bijector_fn
+    self._changed_shape = tuple(params_shape)
+    is_layer = isinstance(conditioner, keras.layers.Layer)
+    call = conditioner.call if is_layer else conditioner
+    self._accepts_condition = 'condition' in inspect.signature(call).parameters
+
+  @property
+  def takes_condition(self) -> bool:
+    # A network of ours has the keyword always, and a use for it by its size.
+    used = getattr(self._conditioner, 'condition_size', True) is not None
+    return self._accepts_condition and used
+
+  def _inner(self, x: tf.Tensor, condition: tf.Tensor | None) -> tfb.Bijector:
+    """The elementwise bijector, from one evaluation of the network."""
+    self._check_condition(self._conditioner, condition)
+    if self._accepts_condition and condition is not None:
+      params = self._conditioner(x, condition=condition)
+    else:
+      params = self._conditioner(x)
+    self._check_params(params)
+    return self._bijector_fn(tf.cast(params, self.dtype))
+
+  def _check_params(self, params):
+    per_dim = getattr(self._bijector_fn, 'params_per_dim', None)
+    if per_dim is None:
+      return
+    *space, channels = self._changed_shape
+    expected = (*space, per_dim * channels)
+    if tuple(params.shape[-len(expected) :]) != expected:
+      raise ValueError(
+        f'{self.name} expects its conditioner to return [..., '
+        f'{", ".join(map(str, expected))}]: {per_dim} numbers for each changed '
+        f'one; received {params.shape}.'
+      )
