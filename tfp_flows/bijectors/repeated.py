@@ -17,6 +17,9 @@ __all__ = ['Repeated']
 
 tfb = tfp.bijectors
 
+# What bijectors of TFP have whatever they compute.
+_COMMON = vars(tfb.Identity()).keys() | {'_parameters'}
+
 
 class Repeated(reversible.Composition):
   """Steps that differ in nothing but the values of their weights.
@@ -59,7 +62,8 @@ class Repeated(reversible.Composition):
     """
     if not steps:
       raise ValueError('Repeated expects at least one step; received none.')
-    _check_alike(steps)
+    variables = [step.variables for step in steps]
+    _check_alike(steps, variables)
     reversible.check_memory('reversible', steps)
     reversible.check_memory(memory, [])
     _check_repeatable(steps, memory)
@@ -80,7 +84,7 @@ class Repeated(reversible.Composition):
         for variable, own in keras_parameters.keras_variables(template)
         if not variable.trainable
       }
-      columns = zip(*(step.variables for step in steps))
+      columns = zip(*variables)
       self._weights = [_stacked(c, id(c[0]) not in frozen) for c in columns]
 
   def __len__(self) -> int:
@@ -198,14 +202,15 @@ class Repeated(reversible.Composition):
 
   def _adapt(self, x, condition):
     template = self._template()
-    rows = []
+    variables, adapted = template.variables, []
+    columns = [tf.unstack(w) for w in self._weights]
     for k in range(self._count):
-      for variable, stacked in zip(template.variables, self._weights):
-        variable.assign(stacked[k])
+      for variable, column in zip(variables, columns):
+        variable.assign(column[k])
       x = flow_bijector.adapt(template, x, condition)
-      rows.append([tf.identity(v) for v in template.variables])
-    for variable, column in zip(self._weights, zip(*rows)):
-      variable.assign(tf.stack(column))
+      adapted.append([tf.identity(v) for v in variables])
+    for weight, column in zip(self._weights, zip(*adapted)):
+      weight.assign(tf.stack(column))
     return x
 
 
@@ -250,26 +255,28 @@ def _check_repeatable(steps, memory):
       )
 
 
-def _check_alike(steps):
-  first = _signature(steps[0])
-  for i, step in enumerate(steps):
-    if _signature(step) != first:
+def _check_alike(steps, variables):
+  first = _signature(steps[0], variables[0])
+  for i in range(1, len(steps)):
+    if _signature(steps[i], variables[i]) != first:
       raise ValueError(
         f'Repeated expects steps of equal layers with weights of equal shapes; step '
         f'{i} differs from step 0. Use Sequential.'
       )
 
 
-def _signature(step):
+def _signature(step, variables):
   parts = [step, *step.submodules]
   networks = [
-    part
-    for layer in keras_parameters.keras_layers(step)
-    for part in keras_parameters.with_sublayers(layer)
+    network
+    for part in parts
+    if isinstance(part, keras_parameters.KerasParameters)
+    for layer in part.layers
+    for network in keras_parameters.with_sublayers(layer)
   ]
   return (
     [(type(part), _constants(part)) for part in (*parts, *networks)],
-    [(v.shape, v.dtype, v.trainable) for v in step.variables],
+    [(v.shape, v.dtype, v.trainable) for v in variables],
   )
 
 
@@ -278,7 +285,7 @@ def _constants(part):
   if isinstance(part, keras.layers.Layer):
     keys = [k for k in vars(part) if k.endswith('activation')]
   else:
-    keys = vars(part).keys() - vars(tfb.Identity()).keys() - {'_parameters'}
+    keys = vars(part).keys() - _COMMON
   return {key: _constant(vars(part)[key]) for key in keys}
 
 
