@@ -79,7 +79,14 @@ _MODULES = {
     'real_nvp',
     'residual_flow',
   ],
-  'training': ['BitsPerDim', 'FlowModel', 'LipschitzReport', 'lipschitz_report'],
+  'training': [
+    'BitsPerDim',
+    'CheckpointError',
+    'Checkpoints',
+    'FlowModel',
+    'LipschitzReport',
+    'lipschitz_report',
+  ],
 }
 
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -66,7 +66,13 @@ def expand_workdir(argv: Sequence[str]) -> list[str]:
   return list(argv)
 
 
-def run(main: Callable[[], None], reads_run: bool = False) -> None:
+def names_workdir_alone(argv: Sequence[str]) -> bool:
+  """Whether the command line says no more than where a run is."""
+  names = {word.lstrip('-').partition('=')[0] for word in argv[1:]}
+  return names <= {'workdir', 'verbosity', 'v'}
+
+
+def run(main: Callable[[], None], reads_run: bool | None = False) -> None:
   """Parses the flags and calls `main`; errors of users become one line.
 
   The exit code is 1 then, and 0 otherwise. `--verbosity=1` shows the traceback.
@@ -74,14 +80,15 @@ def run(main: Callable[[], None], reads_run: bool = False) -> None:
   Args:
     main: what the command does.
     reads_run: whether it reads a run of tfp-flows-train: `--workdir=DIR` then
-      stands for `--flagfile=DIR/flags.txt`, too.
+      stands for `--flagfile=DIR/flags.txt`, too. None: if there is no other flag.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
   def parse(argv):
     if any(word.lstrip('-') in ('help', 'helpshort', 'h') for word in argv[1:]):
       _help(main)
-    return _parse(expand_workdir(argv) if reads_run else argv)
+    reads = names_workdir_alone(argv) if reads_run is None else reads_run
+    return _parse(expand_workdir(argv) if reads else argv)
 
   app.run(lambda _: _guarded(main), flags_parser=parse)
 

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-__all__ = ['SHARED', 'shared_as_string']
+__all__ = ['FREE', 'SHARED', 'shared_as_string']
 
 flags.DEFINE_string('config', None, 'A named configuration; see --list_configs.')
 flags.DEFINE_string(
@@ -72,11 +72,35 @@ flags.DEFINE_enum(
   'flows alone, exact: of both, the others: of residual flows.',
 )
 flags.DEFINE_integer('log_det_terms', 20, 'Terms of --log_det, if it is a series.', 1)
+flags.DEFINE_float(
+  'checkpoint_minutes',
+  1.0,
+  'Minutes between checkpoints, from which a run that was stopped goes on; 0 for one '
+  'after every step.',
+  0.0,
+)
 flags.DEFINE_integer('picture_every', 10, 'Epochs between pictures; 0: at the end.', 0)
 flags.DEFINE_integer('num_samples', 64, 'How many samples are drawn.', 1)
 flags.DEFINE_float('temperature', 1.0, 'Scales the latents of samples.', 0.0)
 
 SHARED = tuple(f.name for f in flags.FLAGS.flags_by_module_dict()[__name__])
+
+# What may change when a run goes on: nothing that was computed depends on it. More
+# epochs stretch a cosine schedule from there on.
+FREE = (
+  'checkpoint_minutes',
+  'config',
+  'data_dir',
+  'download',
+  'epochs',
+  'log_det',
+  'log_det_terms',
+  'num_samples',
+  'patience',
+  'picture_every',
+  'temperature',
+  'workdir',
+)
 
 # Of some commands, and of no run.
 flags.DEFINE_string(

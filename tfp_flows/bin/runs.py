@@ -1,9 +1,13 @@
 """From flags to data and model; the files of a workdir."""
 
 import ast
+import contextlib
+import errno
+import fcntl
 import inspect
 import os
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -15,8 +19,10 @@ from tfp_flows import data as data_lib
 from tfp_flows import models
 from tfp_flows.bin import cli
 from tfp_flows.bin import flags as flags_lib
+from tfp_flows.training import files
 from tfp_flows.training import flow_model
 from tfp_flows.training import inputs
+from tfp_flows.training import weights
 
 __all__ = [
   'Workdir',
@@ -157,6 +163,18 @@ _FILES = (
   'samples.png',
   'samples_path.png',
 )
+_CANNOT_WRITE = (
+  errno.EACCES,
+  errno.EDQUOT,
+  errno.EEXIST,
+  errno.EFBIG,
+  errno.EISDIR,
+  errno.ENOSPC,
+  errno.ENOTDIR,
+  errno.EPERM,
+  errno.EROFS,
+)
+_FOLDERS = ('checkpoints', 'tensorboard')
 
 
 class Workdir:
@@ -181,63 +199,124 @@ class Workdir:
   def weights(self) -> str:
     return self.file('best.weights.h5')
 
-  def begin(self, overwrite: bool) -> None:
-    """Makes the folder and writes `flags.txt`.
+  @contextlib.contextmanager
+  def begin(self, overwrite: bool) -> Iterator[None]:
+    """Makes the folder and writes `flags.txt`, or finds the run of the flags there.
+
+    Inside of the block no other process can begin.
 
     Raises:
-      UsageError: if it holds a run, or files that are of no run, or cannot be
-        written.
+      UsageError: if the folder holds a run of other flags, or files that are of no
+        run, cannot be written, or another process trains there.
     """
     if os.path.exists(self.file('flags.txt')):
       if not overwrite:
-        self.check_same_model()
-        raise cli.UsageError(
-          f'Expected a new --workdir; {self.path} holds a run. Pass --overwrite '
-          f'to replace it, or another folder.'
+        self._check_same(
+          [name for name in flags_lib.SHARED if name not in flags_lib.FREE],
+          '--workdir alone for the flags of the run, --overwrite to replace it',
         )
-    elif os.path.isdir(self.path) and os.listdir(self.path):
+    elif os.path.isdir(self.path) and self._has_strangers():
       raise cli.UsageError(
-        f'Expected a new or empty --workdir; {self.path} holds files of '
-        f'something else. Pass another folder.'
+        f'Expected a new or empty --workdir, or one with a run; {self.path} holds '
+        f'files and no flags.txt. Pass another folder.'
       )
     try:
       os.makedirs(self.path, exist_ok=True)
-      self._remove_run()
-      FLAGS.workdir = self.path
-      with open(self.file('flags.txt'), 'w') as file:
-        file.write(flags_lib.shared_as_string())
+      with self._locked():
+        if overwrite:
+          self._remove_run()
+        FLAGS.workdir = self.path
+        self._record_flags()
+        yield
     except OSError as error:
+      if error.errno not in _CANNOT_WRITE:
+        raise
       raise cli.UsageError(
-        f'Expected a folder that can be written; {self.path}: {error.strerror}.'
+        f'Expected a folder that can be written; {self.path}: '
+        f'{error.strerror or error}. What was saved before is as it was.'
       ) from error
+
+  def _record_flags(self):
+    text = flags_lib.shared_as_string()
+    if os.path.exists(self.file('flags.txt')) and FLAGS.config is None:
+      # The name of the configuration is that of the beginning.
+      notes = [line for line in self._recorded() if line.startswith('#')]
+      text = '\n'.join([*notes, text])
+    with files.replacing(self.file('flags.txt')) as path, open(path, 'w') as file:
+      file.write(text)
+
+  @contextlib.contextmanager
+  def _locked(self):
+    with open(self.file('.lock'), 'w') as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise cli.UsageError(
+          f'Expected a --workdir of which no other process writes; one trains in '
+          f'{self.path}. Stop it, or pass another folder.'
+        ) from error
+      yield
+
+  def _has_strangers(self):
+    # A process that was killed may leave hidden files.
+    return any(not name.startswith('.') for name in os.listdir(self.path))
 
   def _remove_run(self):
     for name in _FILES:
       if os.path.exists(self.file(name)):
         os.remove(self.file(name))
-    shutil.rmtree(self.file('tensorboard'), ignore_errors=True)
+    for name in _FOLDERS:
+      shutil.rmtree(self.file(name), ignore_errors=True)
 
-  def check_same_model(self) -> None:
-    """Raises `UsageError` unless `flags.txt` describes the model of the flags."""
+  def check_nothing_trained(self) -> None:
+    """Raises `UsageError` if there are results of a training without checkpoints."""
+    for name in ('metrics.jsonl', 'best.weights.h5', 'result.json'):
+      if os.path.exists(self.file(name)):
+        raise cli.UsageError(
+          f'Expected the checkpoints of the run in {self.path}, which has a {name}; '
+          f'there are none. Restore them, or pass --overwrite to begin anew.'
+        )
+
+  def identity(self) -> str:
+    """What the numbers of the run depend on, as lines of `flags.txt`."""
+    lines = (_lines(name, self._recorded()) for name in flags_lib.SHARED)
+    free = set(flags_lib.FREE)
+    return '\n'.join(
+      line
+      for name, found in zip(flags_lib.SHARED, lines)
+      for line in found
+      if name not in free
+    )
+
+  def _recorded(self):
     path = self.file('flags.txt')
     if not os.path.exists(path):
       raise cli.UsageError(
         f'Expected a run of tfp-flows-train in {self.path}; there is no flags.txt.'
       )
-    with open(path) as file:
-      recorded = file.read().splitlines()
-    for name in _IDENTITY:
+    try:
+      with open(path) as file:
+        return file.read().splitlines()
+    except UnicodeDecodeError as error:
+      raise cli.UsageError(
+        f'Expected the flags of a run in {path}; the file is damaged ({error}). '
+        f'Restore it, or pass another --workdir.'
+      ) from error
+
+  def check_same_model(self) -> None:
+    """Raises `UsageError` unless `flags.txt` describes the model of the flags."""
+    self._check_same(_IDENTITY, f'--flagfile={self.file("flags.txt")}')
+
+  def _check_same(self, names, remedy):
+    recorded = self._recorded()
+    for name in names:
       here = [line for line in FLAGS[name].serialize().splitlines() if line]
-      there = [
-        line
-        for line in recorded
-        if line.startswith((f'--{name}=', f'--no{name}')) or line == f'--{name}'
-      ]
+      there = _lines(name, recorded)
       if here != there:
         raise cli.UsageError(
           f'Expected the flags of the run in {self.path}, which has '
           f'{" ".join(there) or f"no --{name}"}; received '
-          f'{" ".join(here) or f"no --{name}"}. Pass --flagfile={path} or another '
+          f'{" ".join(here) or f"no --{name}"}. Pass {remedy}, or another '
           f'--workdir.'
         )
 
@@ -253,8 +332,8 @@ class Workdir:
         f'tfp-flows-train first.'
       )
     try:
-      model.load_weights(self.weights)
-    except (OSError, KeyError) as error:
+      weights.load_weights(model, self.weights, self.identity())
+    except (OSError, KeyError, weights.DamagedWeights) as error:
       raise cli.UsageError(
         f'Expected the weights of a run at {self.weights}; the file is damaged '
         f'({str(error).splitlines()[0]}). Train again, or restore it.'
@@ -265,3 +344,12 @@ class Workdir:
         f'({str(error).splitlines()[0]}). Pass --flagfile='
         f'{self.file("flags.txt")}.'
       ) from error
+
+
+def _lines(name, recorded):
+  """The lines of a flagfile that set a flag."""
+  return [
+    line
+    for line in recorded
+    if line.startswith(f'--{name}=') or line in (f'--{name}', f'--no{name}')
+  ]

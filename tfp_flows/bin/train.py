@@ -1,4 +1,8 @@
-"""Trains a flow: `tfp-flows-train --config=glow_digits --workdir=DIR`."""
+"""Trains a flow: `tfp-flows-train --config=glow_digits --workdir=DIR`.
+
+A run that was stopped, or killed, goes on from its last checkpoint if the same command
+is given again, or `--workdir=DIR` alone.
+"""
 
 from absl import flags
 
@@ -17,7 +21,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point."""
-  cli.run(main)
+  cli.run(main, reads_run=None)
 
 
 if __name__ == '__main__':

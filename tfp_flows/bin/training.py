@@ -1,10 +1,12 @@
 """The training run of the flags."""
 
+import dataclasses
 import os
+import sys
 import time
+import warnings
 
 import keras
-import tensorflow as tf
 from absl import flags
 
 from tfp_flows import bijectors
@@ -12,12 +14,15 @@ from tfp_flows import data as data_lib
 from tfp_flows.bin import cli
 from tfp_flows.bin import drawing
 from tfp_flows.bin import evaluation
+from tfp_flows.bin import optimizers
 from tfp_flows.bin import runs
+from tfp_flows.bin import training_data
 from tfp_flows.training import callbacks
+from tfp_flows.training import checkpoints
 from tfp_flows.training import flow_model
-from tfp_flows.training import inputs
 from tfp_flows.training import lipschitz
 from tfp_flows.training import pictures
+from tfp_flows.training import resuming
 
 __all__ = ['train']
 
@@ -25,158 +30,169 @@ FLAGS = flags.FLAGS
 
 
 def train(overwrite: bool = False) -> None:
-  """Trains, keeps the best weights, and prints the likelihood of the test set."""
+  """Trains, keeps the best weights, and prints the likelihood of the test set.
+
+  A run that was begun in the workdir goes on.
+  """
   start = time.time()
   workdir = runs.Workdir(FLAGS.workdir)
   data = runs.load_data()
   model = runs.make_model(data)
-  batches = _training_batches(data)
-  steps = int(batches.cardinality())
-  model.compile(_optimizer(steps * FLAGS.epochs), jit_compile=FLAGS.jit)
-  workdir.begin(overwrite)
-  print(
-    f'{FLAGS.model} on {FLAGS.dataset}: {model.count_params():,} parameters, '
-    f'{steps} steps per epoch, into {workdir.path}',
-    flush=True,
-  )
-  model.adapt(batches, num_examples=FLAGS.adapt_examples)
-  guard = callbacks.StopOnDivergence()
-  interrupted = False
-  try:
-    model.fit(
-      batches,
-      validation_data=runs.eval_batches(data.validation, data),
-      epochs=FLAGS.epochs,
-      callbacks=_callbacks(workdir, model, data, guard),
+  batches = training_data.TrainingData(data)
+  steps = batches.steps_per_epoch
+  model.compile(optimizers.make_optimizer(steps * FLAGS.epochs), jit_compile=FLAGS.jit)
+  with workdir.begin(overwrite):
+    print(
+      f'{FLAGS.model} on {FLAGS.dataset}: {model.count_params():,} parameters, '
+      f'{steps} steps per epoch, into {workdir.path}',
+      flush=True,
     )
-  except KeyboardInterrupt:
-    interrupted = True
-    if not os.path.exists(workdir.weights):
-      raise
-  except flow_model.SolverError as error:
-    if not os.path.exists(workdir.weights):
-      raise
-    guard.diverged = True
-    print(f'\n{error}')
-  if guard.diverged and not os.path.exists(workdir.weights):
-    raise cli.UsageError(
-      'Expected a finite loss; it became NaN or infinite in the first epoch. '
-      'Lower --learning_rate or --clip_norm.'
-    )
-  workdir.load_weights(model)
-  _draw(workdir, model, data)
-  if interrupted:
-    print('\nInterrupted; the best weights so far are kept.')
-  if guard.diverged:
-    print('The loss became NaN or infinite; the best weights so far are kept.')
-  evaluation.report(model, data, 'test', workdir.file('result.json'))
+    run = _Run(workdir, data, model, batches)
+    if run.is_finished:
+      print(
+        'This run is finished. Pass more --epochs to go on, or --overwrite to begin '
+        'anew.'
+      )
+      return
+    run.fit()
+    workdir.load_weights(model)
+    _draw(workdir, model, data)
+    evaluation.report(model, data, 'test', workdir.file('result.json'))
   print(f'{(time.time() - start) / 60:.1f} minutes; see {workdir.path}')
 
 
-def _training_batches(data: data_lib.Data) -> tf.data.Dataset:
-  examples = runs.examples(data.train, data)
-  if not int(examples.cardinality()):
-    raise cli.UsageError('Expected training examples; the data set is empty.')
-  if (
-    tf.TensorShape(data.event_shape).num_elements() * int(examples.cardinality())
-    < 2**30
+class _Run:
+  """A training from where its workdir stands."""
+
+  def __init__(
+    self,
+    workdir: runs.Workdir,
+    data: data_lib.Data,
+    model: flow_model.FlowModel,
+    batches: training_data.TrainingData,
   ):
-    examples = examples.cache()
-  batch_size = min(FLAGS.batch_size, int(examples.cardinality()))
-  batches = inputs.batches(examples, batch_size, shuffle_seed=FLAGS.seed)
-  if FLAGS.augment_shift and data.num_bins is not None:
-    seeds = tf.data.Dataset.random(seed=FLAGS.seed, rerandomize_each_iteration=True)
-    batches = tf.data.Dataset.zip(batches, seeds.batch(2)).map(
-      lambda batch, seed: _shifted(seed, *batch), num_parallel_calls=tf.data.AUTOTUNE
+    self._workdir, self._data = workdir, data
+    self._model, self._batches = model, batches
+    self._guard = callbacks.StopOnDivergence()
+    self._checkpoints = checkpoints.Checkpoints(
+      workdir.file('checkpoints'), model, workdir.identity()
     )
-  return batches
+    self._progress = self._restored() or self._begun()
 
+  @property
+  def is_finished(self) -> bool:
+    """Whether there is nothing left to train nor to evaluate."""
+    return self._is_trained and os.path.exists(self._workdir.file('result.json'))
 
-def _shifted(seed, x, condition, weight):
-  """Each image of the batch moved by its own random offset."""
-  most = FLAGS.augment_shift
-  pad = [[0, 0], [most, most], [most, most], [0, 0]]
-  count, height, width = x.shape[:3]
-  offsets = tf.random.stateless_uniform(
-    [2, count], seed, minval=0, maxval=2 * most + 1, dtype=tf.int32
-  )
-  rows = offsets[0][:, tf.newaxis] + tf.range(height)
-  columns = offsets[1][:, tf.newaxis] + tf.range(width)
-  x = tf.gather(tf.pad(x, pad), rows, axis=1, batch_dims=1)
-  return tf.gather(x, columns, axis=2, batch_dims=1), condition, weight
+  @property
+  def _is_trained(self):
+    return self._progress.stopped or self._progress.epoch >= FLAGS.epochs
 
+  def fit(self) -> None:
+    """Trains to the end, or exits where a signal asks for it."""
+    try:
+      if self._progress.step:
+        # Keras counts the steps of all epochs alike: one that was begun goes alone.
+        self._fit_part(one_epoch=True)
+        self._progress = self._restored()
+      if not self._is_trained:
+        self._fit_part()
+    except resuming.Terminated as stop:
+      print(f'\nSaved at step {stop.step}; the same command goes on from there.')
+      sys.exit(128 + stop.signal)
+    except flow_model.SolverError as error:
+      self._guard.diverged = True
+      print(f'\n{error}')
+    if self._guard.diverged:
+      if not os.path.exists(self._workdir.weights):
+        raise cli.UsageError(
+          'Expected a finite loss; it became NaN or infinite in the first epoch. '
+          'Lower --learning_rate or --clip_norm.'
+        )
+      print('The loss became NaN or infinite; the best weights so far are kept.')
 
-def _optimizer(total_steps: int) -> keras.optimizers.Optimizer:
-  rate = FLAGS.learning_rate
-  if FLAGS.schedule == 'cosine':
-    warmup = min(FLAGS.warmup_steps, total_steps - 1)
-    rate = keras.optimizers.schedules.CosineDecay(
-      0.0 if warmup else rate,
-      total_steps - warmup,
-      warmup_target=rate if warmup else None,
-      warmup_steps=warmup,
+  def _begun(self):
+    """The progress of a new run, after its first checkpoint."""
+    self._workdir.check_nothing_trained()
+    progress = resuming.Progress(self._batches.steps_per_epoch)
+    self._model.adapt(self._batches.epochs(0, 1), num_examples=FLAGS.adapt_examples)
+    self._checkpoints.save(0, dataclasses.asdict(progress))
+    return progress
+
+  def _restored(self):
+    """The progress at the last checkpoint, or None if there is none."""
+    with warnings.catch_warnings(record=True) as found:
+      warnings.simplefilter('always', checkpoints.DamagedCheckpoint)
+      state = self._checkpoints.restore()
+    for warning in found:
+      print(f'warning: {warning.message}', file=sys.stderr)
+    if state is None:
+      return None
+    progress = resuming.Progress(**state)
+    if progress.total_steps:
+      print(
+        f'Going on after {progress.epoch} epochs and {progress.step} steps.', flush=True
+      )
+    return progress
+
+  def _fit_part(self, one_epoch=False):
+    """Calls `fit` for the epoch that was begun, or for all that are left."""
+    progress, steps = self._progress, self._batches.steps_per_epoch
+    batches = self._batches.epochs(progress.epoch, FLAGS.epochs)
+    if one_epoch:
+      steps -= progress.step
+      batches = batches.skip(progress.step)
+    others = self._callbacks()
+    save = resuming.SaveProgress(
+      self._checkpoints, progress, others, FLAGS.checkpoint_minutes, one_epoch
     )
-  elif FLAGS.warmup_steps:
-    rate = keras.optimizers.schedules.PolynomialDecay(
-      rate / FLAGS.warmup_steps, FLAGS.warmup_steps, rate
+    try:
+      self._model.fit(
+        batches,
+        validation_data=runs.eval_batches(self._data.validation, self._data),
+        initial_epoch=progress.epoch,
+        epochs=FLAGS.epochs,
+        steps_per_epoch=steps,
+        callbacks=[*others, save],
+      )
+    finally:
+      save.release_signals()
+
+  def _callbacks(self):
+    # The order matters: the average is in the model when it is saved or drawn.
+    workdir, guard = self._workdir, self._guard
+
+    def draw():
+      if not guard.diverged:
+        _draw(workdir, self._model, self._data)
+
+    found = [
+      callbacks.BestWeights(workdir.weights, run=workdir.identity()),
+      callbacks.JsonLines(workdir.file('metrics.jsonl'), self._progress.history),
+      keras.callbacks.TensorBoard(workdir.file('tensorboard'), write_graph=False),
+      guard,
+      callbacks.Pictures(draw, FLAGS.picture_every),
+    ]
+    if bijectors.networks_with_norms(self._model.distribution):
+      # Before what writes the logs: it adds to them.
+      found.insert(0, self._lipschitz_report())
+    if FLAGS.ema:
+      found.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    if FLAGS.patience:
+      found.append(
+        keras.callbacks.EarlyStopping('val_loss', patience=FLAGS.patience, mode='min')
+      )
+    return found
+
+  def _lipschitz_report(self):
+    (batch,) = runs.eval_batches(self._data.validation, self._data).take(1)
+    x, condition, _ = batch
+    return lipschitz.LipschitzReport(
+      x,
+      condition,
+      self._workdir.file('lipschitz.jsonl'),
+      first_epoch=self._progress.epoch,
     )
-  if FLAGS.weight_decay and FLAGS.optimizer != 'adamw':
-    raise cli.UsageError(
-      f'Expected --optimizer=adamw with --weight_decay; received '
-      f'--optimizer={FLAGS.optimizer}.'
-    )
-  options = dict(
-    global_clipnorm=FLAGS.clip_norm or None,
-    use_ema=bool(FLAGS.ema),
-    ema_momentum=FLAGS.ema or 0.99,
-  )
-  if FLAGS.optimizer == 'adamw':
-    options['weight_decay'] = FLAGS.weight_decay
-  names = {'adam': 'Adam', 'adamax': 'Adamax', 'adamw': 'AdamW'}
-  return getattr(keras.optimizers, names[FLAGS.optimizer])(rate, **options)
-
-
-def _callbacks(
-  workdir: runs.Workdir,
-  model: flow_model.FlowModel,
-  data: data_lib.Data,
-  guard: callbacks.StopOnDivergence,
-) -> list[keras.callbacks.Callback]:
-  # The order matters: the average is in the model when it is saved or drawn.
-  monitor = dict(monitor='val_loss', mode='min')
-
-  def draw():
-    if not guard.diverged:
-      _draw(workdir, model, data)
-
-  found = [
-    keras.callbacks.ModelCheckpoint(
-      workdir.weights,
-      save_best_only=True,
-      save_weights_only=True,
-      # Otherwise the first epoch is the best, be it NaN.
-      initial_value_threshold=float('inf'),
-      **monitor,
-    ),
-    callbacks.JsonLines(workdir.file('metrics.jsonl')),
-    keras.callbacks.TensorBoard(workdir.file('tensorboard'), write_graph=False),
-    guard,
-    callbacks.Pictures(draw, FLAGS.picture_every),
-  ]
-  if bijectors.networks_with_norms(model.distribution):
-    # Before what writes the logs: it adds to them.
-    found.insert(0, _lipschitz_report(workdir, data))
-  if FLAGS.ema:
-    found.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-  if FLAGS.patience:
-    found.append(keras.callbacks.EarlyStopping(patience=FLAGS.patience, **monitor))
-  return found
-
-
-def _lipschitz_report(workdir, data):
-  (batch,) = runs.eval_batches(data.validation, data).take(1)
-  x, condition, _ = batch
-  return lipschitz.LipschitzReport(x, condition, workdir.file('lipschitz.jsonl'))
 
 
 def _draw(workdir, model, data):

@@ -24,15 +24,54 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   Returns:
     `[N, H, W, filters]`.
   """
+  height, width = kernel.shape[:2]
+  if height * width == 1:
+    return _dense(tf.convert_to_tensor(x), tf.convert_to_tensor(kernel))
+  if tf.config.list_logical_devices('GPU') or not tf_private.in_xla():
+    return tf.nn.conv2d(x, kernel, strides=1, padding='SAME')
+  pad = [[(size - 1) // 2, size // 2] for size in (height, width)]
+  return _conv(tf.convert_to_tensor(x), tf.convert_to_tensor(kernel), pad)
+
+
+# `sum(y * conv(x, kernel))` is linear in each of the three: its derivatives are the
+# two functions below, and so are theirs. What they need is `x`, not its patches: loops
+# keep it for their gradient.
+
+
+def _dense(x, kernel):
+  """A convolution of single pixels, which needs no XLA to be fast."""
+  return _conv(x, kernel, [[0, 0], [0, 0]])
+
+
+def _conv(x, kernel, pad):
+  @tf.custom_gradient
+  def conv(*_):
+    def grad(y):
+      return _conv(y, *_transposed(kernel, pad)), _kernel_gradient(x, y, pad)
+
+    return _forward(x, kernel, pad), grad
+
+  return conv(x, kernel)
+
+
+def _kernel_gradient(x, y, pad):
+  @tf.custom_gradient
+  def product(*_):
+    def grad(k):
+      return _conv(y, *_transposed(k, pad)), _conv(x, k, pad)
+
+    return _forward_kernel_gradient(x, y, pad), grad
+
+  return product(x, y)
+
+
+def _forward(x, kernel, pad):
   height, width, channels, filters = kernel.shape
   taps = height * width
   if taps == 1:
     return _on_last_axis(x, kernel[0, 0])
-  if tf.config.list_logical_devices('GPU') or not tf_private.in_xla():
-    return tf.nn.conv2d(x, kernel, strides=1, padding='SAME')
-  pad = [[(size - 1) // 2, size // 2] for size in (height, width)]
-  if taps * min(channels, filters) > max(channels, filters):
-    return _native(tf.convert_to_tensor(x), tf.convert_to_tensor(kernel), pad)
+  if _is_native(taps, channels, filters):
+    return _plain(x, kernel, pad)
   if channels <= filters:
     patches = tf.concat(_shifted(x, pad), axis=-1)
     return _on_last_axis(patches, tf.reshape(kernel, [taps * channels, filters]))
@@ -43,33 +82,31 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   )
 
 
-# `sum(y * conv(x, kernel))` is linear in each of the three: its derivatives are the
-# two functions below, and so are theirs.
-
-
-def _native(x, kernel, pad):
-  @tf.custom_gradient
-  def conv(x, kernel):
-    def grad(y):
-      return _native(y, *_transposed(kernel, pad)), _kernel_gradient(x, y, pad)
-
-    return _plain(x, kernel, pad), grad
-
-  return conv(x, kernel)
-
-
-def _kernel_gradient(x, y, pad):
-  @tf.custom_gradient
-  def product(x, y):
-    def grad(k):
-      return _native(y, *_transposed(k, pad)), _native(x, k, pad)
-
+def _forward_kernel_gradient(x, y, pad):
+  height, width = (sum(p) + 1 for p in pad)
+  channels, filters = x.shape[-1], y.shape[-1]
+  if _is_native(height * width, channels, filters):
     # The channels of `x` are a batch of images whose channels are the examples.
     images = tf.transpose(_at_least_one(x), [3, 1, 2, 0])
     kernel = tf.transpose(_at_least_one(y), [1, 2, 0, 3])
-    return tf.transpose(_plain(images, kernel, pad), [1, 2, 0, 3]), grad
+    return tf.transpose(_plain(images, kernel, pad), [1, 2, 0, 3])
+  if channels <= filters:
+    product = _over_pixels(tf.concat(_shifted(x, pad), axis=-1), y)
+    return tf.reshape(product, [height, width, channels, filters])
+  # The product of `x` here and `y` there is that of `x` there and `y` here.
+  patches = _shifted(y, [p[::-1] for p in pad])[::-1]
+  product = _over_pixels(x, tf.concat(patches, axis=-1))
+  product = tf.reshape(product, [channels, height, width, filters])
+  return tf.transpose(product, [1, 2, 0, 3])
 
-  return product(x, y)
+
+def _is_native(taps, channels, filters):
+  return taps * min(channels, filters) > max(channels, filters)
+
+
+def _over_pixels(x, y):
+  x, y = (tf.reshape(t, [-1, t.shape[-1]]) for t in (x, y))
+  return tf.matmul(x, y, transpose_a=True)
 
 
 def _plain(x, kernel, pad):

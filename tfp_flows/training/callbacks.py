@@ -2,38 +2,61 @@
 
 import json
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ['JsonLines', 'Pictures', 'StopOnDivergence', 'with_norm_updates']
+from tfp_flows.training import files
+from tfp_flows.training import weights
+
+__all__ = [
+  'BestWeights',
+  'JsonLines',
+  'Pictures',
+  'StopOnDivergence',
+  'json_numbers',
+  'with_norm_updates',
+]
 
 
 class JsonLines(keras.callbacks.Callback):
   """Appends the metrics of each epoch to a file, one JSON object per line."""
 
-  def __init__(self, path: str):
-    """Creates the callback; `path` is begun anew when training begins."""
+  def __init__(self, path: str, history: Sequence[dict[str, Any]] = ()):
+    """Creates the callback.
+
+    Args:
+      path: of the file, which is written anew when training begins.
+      history: the metrics of the epochs before, one dictionary for each.
+    """
     super().__init__()
-    self._path = path
+    self._path, self._history = path, history
 
   def on_train_begin(self, logs=None):
-    with open(self._path, 'w'):
-      pass
+    with files.replacing(self._path) as path, open(path, 'w') as file:
+      for epoch, row in enumerate(self._history):
+        file.write(_line(epoch, row))
 
   def on_epoch_end(self, epoch, logs=None):
-    values = {k: float(v) for k, v in (logs or {}).items()}
-    # JSON has no NaN.
-    values = {k: v if np.isfinite(v) else None for k, v in values.items()}
-    row = {'epoch': epoch + 1} | values
     with open(self._path, 'a') as file:
-      file.write(json.dumps(row) + '\n')
+      file.write(_line(epoch, logs or {}))
+
+
+def _line(epoch, logs):
+  return json.dumps({'epoch': epoch + 1} | json_numbers(logs)) + '\n'
+
+
+def json_numbers(logs: dict[str, Any]) -> dict[str, float | None]:
+  """The metrics as JSON has them: None for what is not finite."""
+  values = {k: None if v is None else float(v) for k, v in logs.items()}
+  return {k: None if v is None or not np.isfinite(v) else v for k, v in values.items()}
 
 
 class Pictures(keras.callbacks.Callback):
-  """Calls `draw()` after every `every` epochs and at the end of training."""
+  """Calls `draw()` after every `every` epochs; 0 for never."""
 
   def __init__(self, draw: Callable[[], None], every: int):
     super().__init__()
@@ -43,8 +66,25 @@ class Pictures(keras.callbacks.Callback):
     if self._every and (epoch + 1) % self._every == 0:
       self._draw()
 
-  def on_train_end(self, logs=None):
-    self._draw()
+
+class BestWeights(keras.callbacks.Callback):
+  """Keeps the weights of the epoch with the lowest `monitor`, whole at any time.
+
+  Attributes:
+    best: that value; infinite before the first epoch.
+  """
+
+  def __init__(self, path: str, monitor: str = 'val_loss', run: str = ''):
+    """Creates the callback; `path` and `run` as for `save_weights`."""
+    super().__init__()
+    self._path, self._monitor, self._run = path, monitor, run
+    self.best = float('inf')
+
+  def on_epoch_end(self, epoch, logs=None):
+    value = float(logs[self._monitor])
+    if value < self.best:
+      weights.save_weights(self.model, self._path, self._run)
+      self.best = value
 
 
 class StopOnDivergence(keras.callbacks.Callback):

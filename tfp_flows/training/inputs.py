@@ -144,8 +144,9 @@ def array_examples(
 def batches(
   examples: tf.data.Dataset,
   batch_size: int,
-  shuffle_seed: int | None = None,
+  shuffle_seed: int | tf.Tensor | None = None,
   shuffle_buffer: int = 50_000,
+  count: int | None = None,
 ) -> tf.data.Dataset:
   """Batches `(x, condition, weight)`, all of one shape.
 
@@ -155,14 +156,21 @@ def batches(
   Args:
     examples: unbatched, of known cardinality.
     batch_size: positive int.
-    shuffle_seed: None to keep the order; else a new order in each epoch.
+    shuffle_seed: None to keep the order; an int for a new order in each epoch; an
+      int64 scalar tensor for one order.
     shuffle_buffer: how many examples are shuffled at a time.
+    count: number of examples, to be given inside of other data sets.
   """
-  missing = -int(examples.cardinality()) % batch_size
+  if count is None:
+    count = int(examples.cardinality())
+  missing = -count % batch_size
   filler = examples.repeat().take(missing)
   filler = filler.map(lambda x, c, w: (x, c, tf.zeros_like(w)))
   if shuffle_seed is not None:
-    count = int(examples.cardinality())
-    examples = examples.shuffle(min(count, shuffle_buffer), seed=shuffle_seed)
+    examples = examples.shuffle(
+      tf.constant(min(count, shuffle_buffer), tf.int64),
+      seed=shuffle_seed,
+      reshuffle_each_iteration=not tf.is_tensor(shuffle_seed),
+    )
   examples = examples.concatenate(filler)
   return examples.batch(batch_size, drop_remainder=True).prefetch(2)

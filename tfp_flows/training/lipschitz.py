@@ -1,6 +1,7 @@
 """How near the residual blocks of a model are to the bounds of their norms."""
 
 import json
+import os
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 from tfp_flows.internal import seeds
 from tfp_flows.math import lipschitz as lipschitz_lib
 from tfp_flows.math import log_det
+from tfp_flows.training import files
 
 __all__ = ['LipschitzReport', 'lipschitz_report']
 
@@ -81,25 +83,36 @@ class LipschitzReport(keras.callbacks.Callback):
   `lipschitz_measured`: the largest `product` and `measured` of `lipschitz_report`.
   """
 
-  def __init__(self, x: Any, condition: Any = None, path: str | None = None):
+  def __init__(
+    self,
+    x: Any,
+    condition: Any = None,
+    path: str | None = None,
+    first_epoch: int = 0,
+  ):
     """Creates the callback.
 
     Args:
       x: examples, a hundred or so.
       condition: per example, or None.
       path: where the whole report of each epoch is written, one JSON object per
-        line; begun anew when training begins. None for nowhere.
+        line; None for nowhere.
+      first_epoch: number of epochs whose lines stay when training begins.
     """
     super().__init__()
     self._x, self._condition, self._path = x, condition, path
-    self._measure = None
+    self._first_epoch, self._measure = first_epoch, None
 
   def on_train_begin(self, logs=None):
     self._measure = _measurement(self.model)
     self._x = self.model.as_examples(self._x)
     if self._path:
-      with open(self._path, 'w'):
-        pass
+      lines = []
+      if self._first_epoch and os.path.exists(self._path):
+        with open(self._path) as file:
+          lines = file.readlines()[: self._first_epoch]
+      with files.replacing(self._path) as path, open(path, 'w') as file:
+        file.writelines(lines)
 
   def on_epoch_end(self, epoch, logs=None):
     blocks = _report(self._measure, self._x, self._condition)

@@ -1,0 +1,285 @@
+"""Runs that are stopped, killed or damaged, and go on."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from tests.bin import commands
+from tests.faults import damage_workdir
+from tests.faults import kill_and_resume
+from tfp_flows.bin import train
+from tfp_flows.training import resuming
+
+DIGITS = (
+  *('--config=glow_digits', '--nojit', '--epochs=3', '--batch_size=300'),
+  *('--arg=num_levels=1', '--arg=num_steps=1', '--arg=width=4', '--warmup_steps=0'),
+  # All that has a state: averages, augmentation, dropout, early stopping.
+  *('--ema=0.9', '--augment_shift=1', '--patience=2', '--num_samples=4'),
+)
+TABLE = (
+  *('--dataset=moons', '--num_points=200', '--batch_size=50', '--epochs=3'),
+  *('--model=real_nvp', '--nojit', '--arg=num_steps=1', '--arg=width=4'),
+  *('--num_samples=4', '--schedule=constant', '--checkpoint_minutes=0'),
+)
+STEPS = 4
+
+
+class Killed(BaseException):
+  """Stands for SIGKILL: nothing catches it."""
+
+
+@contextlib.contextmanager
+def killed_at(step, monkeypatch, kill=None):
+  """`fit` ends, without any handling, before the checkpoint of a step."""
+  made, original = [0], resuming.SaveProgress.on_train_batch_end
+
+  def on_train_batch_end(self, batch, logs=None):
+    made[0] += 1
+    if made[0] == step:
+      if kill is None:
+        raise Killed
+      kill()
+    original(self, batch, logs)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(resuming.SaveProgress, 'on_train_batch_end', on_train_batch_end)
+    yield
+
+
+def run(folder, *words):
+  commands.call(train, *words, f'--workdir={folder}')
+
+
+def state(folder):
+  """Everything that a run ends with, times aside."""
+  folder = pathlib.Path(folder)
+  return dict(
+    checkpoint=kill_and_resume.hash_of_checkpoint(folder),
+    weights=kill_and_resume.hash_of_weights(folder),
+    metrics=(folder / 'metrics.jsonl').read_text(),
+    result=json.loads((folder / 'result.json').read_text()),
+  )
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('digits') / 'run'
+  run(folder, *DIGITS)
+  return state(folder)
+
+
+@pytest.fixture(scope='module')
+def table(tmp_path_factory):
+  """A finished run with checkpoints of its last steps."""
+  folder = tmp_path_factory.mktemp('table') / 'run'
+  run(folder, *TABLE)
+  return folder
+
+
+@pytest.mark.parametrize(
+  ('step', 'minutes'),
+  [(5, 0), (13, 0), (7, 60)],
+  ids=['end_of_epoch', 'last_epoch', 'from_the_start'],
+)
+def test_a_killed_run_ends_like_an_undisturbed_one(
+  step, minutes, digits, tmp_path, monkeypatch
+):
+  words = (*DIGITS, f'--checkpoint_minutes={minutes}')
+  with killed_at(step, monkeypatch), pytest.raises(Killed):
+    run(tmp_path / 'run', *words)
+  run(tmp_path / 'run', *words)
+  assert state(tmp_path / 'run') == digits
+
+
+def test_a_run_killed_twice_in_one_epoch(digits, tmp_path, monkeypatch):
+  words = (*DIGITS, '--checkpoint_minutes=0')
+  for step in (6, 2):
+    with killed_at(step, monkeypatch), pytest.raises(Killed):
+      run(tmp_path / 'run', *words)
+  run(tmp_path / 'run', *words)
+  assert state(tmp_path / 'run') == digits
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_first(number, table, tmp_path, monkeypatch, capsys):
+  words = (*TABLE, '--checkpoint_minutes=60')
+  handler = signal.getsignal(number)
+  with killed_at(7, monkeypatch, lambda: os.kill(os.getpid(), number)):
+    with pytest.raises(SystemExit) as stop:
+      run(tmp_path / 'run', *words)
+  assert stop.value.code == 128 + number
+  assert 'Saved at step 7; the same command goes on' in capsys.readouterr().out
+  assert signal.getsignal(number) is handler
+  run(tmp_path / 'run', *words)
+  assert 'Going on after 1 epochs and 3 steps' in capsys.readouterr().out
+  assert state(tmp_path / 'run') == state(table)
+
+
+def test_sigkill_of_a_process(tmp_path):
+  """Once for real; `tests/faults/kill_and_resume.py` does so many times."""
+  alone, killed = tmp_path / 'alone', tmp_path / 'killed'
+  run(alone, *TABLE)
+  process = subprocess.Popen(
+    [*kill_and_resume.command(killed, [*TABLE, '--epochs=100000'])],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  try:
+    deadline = time.time() + 120
+    while not (killed / 'checkpoints' / 'step-0000000005.npz').exists():
+      assert process.poll() is None and time.time() < deadline
+      time.sleep(0.01)
+  finally:
+    process.kill()
+    process.wait()
+  done = pathlib.Path(killed, 'checkpoints')
+  last = max(int(p.stem.removeprefix('step-')) for p in done.glob('step-*.npz'))
+  epochs = last // STEPS + 2
+  for folder in (alone, killed):
+    run(folder, *TABLE, f'--epochs={epochs}')
+  assert state(killed) == state(alone)
+
+
+def test_workdir_alone_goes_on(table, capsys):
+  before = state(table)
+  with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+    patch.setattr(sys, 'argv', ['tfp-flows-train', f'--workdir={table}'])
+    with pytest.raises(SystemExit) as stop:
+      train.run()
+  assert not stop.value.code
+  assert 'This run is finished. Pass more --epochs' in capsys.readouterr().out
+  assert state(table) == before
+
+
+def test_more_epochs_go_on(table, tmp_path, capsys):
+  folder = shutil.copytree(table, tmp_path / 'run')
+  run(folder, *TABLE, '--epochs=4')
+  assert 'Going on after 3 epochs' in capsys.readouterr().out
+  rows = map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
+  assert [row['epoch'] for row in rows] == [1, 2, 3, 4]
+
+
+def test_other_flags_do_not_go_on(table, capsys):
+  before = state(table)
+  message = commands.fails(
+    capsys, train, *TABLE, '--learning_rate=1', f'--workdir={table}'
+  )
+  assert 'which has --learning_rate=0.001; received --learning_rate=1.0' in message
+  assert '--overwrite' in message
+  assert state(table) == before
+
+
+@pytest.fixture(scope='module')
+def begun(tmp_path_factory):
+  """A run killed in its last epoch, `run`, and the same of another seed, `other`."""
+  folder = tmp_path_factory.mktemp('begun')
+  with pytest.MonkeyPatch.context() as patch:
+    for name, seed in (('run', 0), ('other', 1)):
+      with killed_at(10, patch), pytest.raises(Killed):
+        run(folder / name, *TABLE, f'--seed={seed}')
+  return folder
+
+
+LAST = 'checkpoints/step-0000000009.npz'
+
+
+def damaged(name, kind, begun, folder):
+  """A copy of the run with a file damaged, or all files of a folder."""
+  shutil.copytree(begun / 'run', folder)
+  paths = [folder / name]
+  if paths[0].is_dir():
+    paths = sorted(paths[0].iterdir())
+  for path in paths:
+    getattr(damage_workdir, kind)(path, begun / 'other' / path.relative_to(folder))
+  return folder
+
+
+def contents(folder):
+  files = (p for p in folder.rglob('*') if p.is_file() and p.name != 'flags.txt')
+  return {path: path.read_bytes() for path in files}
+
+
+# `tests/faults/damage_workdir.py` does so for every file and damage.
+@pytest.mark.parametrize(
+  ('name', 'kind', 'warnings'),
+  [
+    (LAST, 'truncate', 1),
+    (LAST, 'swap', 1),
+    ('metrics.jsonl', 'flip', 0),
+    ('best.weights.h5', 'truncate', 0),
+  ],
+)
+def test_damaged_files_that_are_not_needed(
+  name, kind, warnings, begun, table, tmp_path, capsys
+):
+  folder = damaged(name, kind, begun, tmp_path / 'run')
+  run(folder, *TABLE)
+  captured = capsys.readouterr()
+  assert 'Going on after 2 epochs' in captured.out
+  lines = captured.err.splitlines()
+  assert len([line for line in lines if line.startswith('warning: ')]) == warnings
+  assert state(folder)['checkpoint'] == state(table)['checkpoint']
+  assert state(folder)['metrics'] == state(table)['metrics']
+
+
+@pytest.mark.parametrize(
+  ('name', 'kind', 'message'),
+  [
+    ('flags.txt', 'truncate', 'flags of the run'),
+    ('flags.txt', 'flip', 'run|damaged'),
+    ('flags.txt', 'remove', 'no flags.txt'),
+    ('flags.txt', 'swap', 'has --seed=1; received --seed=0'),
+    ('checkpoints', 'truncate', 'a checkpoint that can be read .* none of 3 can'),
+    ('checkpoints', 'swap', 'is of another'),
+    ('checkpoints', 'remove', 'Expected the checkpoints of the run'),
+  ],
+)
+def test_damages_that_are_errors(name, kind, message, begun, tmp_path, capsys):
+  folder = damaged(name, kind, begun, tmp_path / 'run')
+  before = contents(folder)
+  found = commands.fails(capsys, train, *TABLE, f'--workdir={folder}')
+  assert re.search(message, found)
+  assert contents(folder) == before
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(begun, tmp_path, monkeypatch, capsys):
+  folder = shutil.copytree(begun / 'run', tmp_path / 'run')
+  before = (folder / LAST).read_bytes()
+
+  def full(file, *args, **kwargs):
+    with open(file, 'wb') as f:
+      f.write(b'half')
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(np, 'savez', full)
+    message = commands.fails(capsys, train, *TABLE, f'--workdir={folder}')
+  assert 'No space left on device' in message
+  assert (folder / LAST).read_bytes() == before
+  assert not list(folder.rglob('.*.npz'))
+  run(folder, *TABLE)
+
+
+def test_two_processes_in_one_workdir(begun, tmp_path, capsys):
+  folder = shutil.copytree(begun / 'run', tmp_path / 'run')
+  with open(folder / '.lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    message = commands.fails(capsys, train, *TABLE, f'--workdir={folder}')
+  assert 'one trains in' in message
+
+
+def test_progress_counts_steps():
+  assert resuming.Progress(5, epoch=2, step=3).total_steps == 13

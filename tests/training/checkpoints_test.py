@@ -1,0 +1,136 @@
+"""Checkpoints of any Keras model, and files that are whole or not there."""
+
+import pathlib
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import tfp_flows as tff
+from tfp_flows.training import checkpoints as checkpoints_lib
+from tfp_flows.training import files
+from tfp_flows.training import weights
+
+
+def make_model(width=4, seed=0):
+  model = tff.FlowModel(tff.real_nvp([2], num_steps=1, width=width, seed=seed), seed=1)
+  model.compile(keras.optimizers.Adam(1e-3, use_ema=True), jit_compile=False)
+  return model
+
+
+def train(model):
+  x = np.random.default_rng(0).normal(size=[8, 2]).astype(np.float32)
+  model.fit(x, batch_size=4, epochs=1, verbose=0)
+
+
+def numbers(model):
+  return [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
+
+
+def assert_same(found, expected):
+  for a, b in zip(found, expected, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def flip(path, share=0.5):
+  content = bytearray(pathlib.Path(path).read_bytes())
+  content[int(share * len(content))] ^= 4
+  pathlib.Path(path).write_bytes(content)
+
+
+def test_everything_is_restored(tmp_path):
+  model = make_model()
+  assert tff.Checkpoints(tmp_path / 'c', model).restore() is None
+  train(model)
+  saved = numbers(model)
+  tff.Checkpoints(tmp_path / 'c', model).save(2, {'epoch': 1, 'best': [0.5, None]})
+  train(model)
+  after = numbers(model)
+
+  other = make_model(seed=3)
+  checkpoints = tff.Checkpoints(tmp_path / 'c', other)
+  assert checkpoints.restore() == {'epoch': 1, 'best': [0.5, None]}
+  assert_same(numbers(other), saved)
+  train(other)
+  assert_same(numbers(other), after)
+
+
+def test_the_last_ones_are_kept(tmp_path):
+  checkpoints = tff.Checkpoints(tmp_path, make_model(), keep=2)
+  for step in (5, 1, 7):
+    checkpoints.save(step, {'step': step})
+  assert checkpoints.steps == [7, 5]
+  assert checkpoints.restore() == {'step': 7}
+  with pytest.raises(ValueError, match='keep >= 1; received 0'):
+    tff.Checkpoints(tmp_path, make_model(), keep=0)
+
+
+@pytest.mark.parametrize('share', np.linspace(0.01, 0.99, 25))
+def test_a_flipped_bit_is_found_or_harmless(share, tmp_path):
+  model = make_model()
+  checkpoints = tff.Checkpoints(tmp_path, model)
+  saved = numbers(model)
+  checkpoints.save(1, {'step': 1})
+  checkpoints.save(2, {'step': 2})
+  flip(checkpoints.path(2), share)
+  with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter('always')
+    state = checkpoints.restore()
+  assert [w.category for w in found] == (
+    [checkpoints_lib.DamagedCheckpoint] if state == {'step': 1} else []
+  )
+  assert state in ({'step': 1}, {'step': 2})
+  assert checkpoints.steps == list(range(state['step'], 0, -1))
+  assert_same(numbers(model), saved)
+
+
+def test_no_checkpoint_that_can_be_read(tmp_path):
+  model = make_model()
+  tff.Checkpoints(tmp_path, model, run='mine').save(3, {})
+  with pytest.raises(tff.CheckpointError, match='of another: its run'):
+    tff.Checkpoints(tmp_path, model, run='yours').restore()
+  with pytest.raises(tff.CheckpointError, match='of another: its variables'):
+    tff.Checkpoints(tmp_path, make_model(width=5), run='mine').restore()
+  checkpoints = tff.Checkpoints(tmp_path, model, run='mine')
+  (tmp_path / 'step-0000000003.npz').rename(checkpoints.path(4))
+  with pytest.raises(tff.CheckpointError, match='of another: its step'):
+    checkpoints.restore()
+  (tmp_path / 'step-0000000004.npz').write_bytes(b'')
+  with pytest.raises(tff.CheckpointError, match='damaged.*or begin anew'):
+    checkpoints.restore()
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+  path = tmp_path / 'file.txt'
+  path.write_text('old')
+  with pytest.raises(OSError, match='full'):
+    with files.replacing(str(path)) as temporary:
+      pathlib.Path(temporary).write_text('half')
+      raise OSError('full')
+  assert path.read_text() == 'old'
+  with files.replacing(str(path)) as temporary:
+    pathlib.Path(temporary).write_text('new')
+    assert path.read_text() == 'old'
+  assert path.read_text() == 'new'
+  assert [p.name for p in tmp_path.iterdir()] == ['file.txt']
+
+
+def test_weights_are_checked(tmp_path):
+  model, path = make_model(), str(tmp_path / 'a.weights.h5')
+  weights.save_weights(model, path, 'mine')
+  other = make_model(seed=5)
+  weights.load_weights(other, path, 'mine')
+  assert_same(other.get_weights(), model.get_weights())
+  other.load_weights(path)
+  with pytest.raises(weights.DamagedWeights, match='another run'):
+    weights.load_weights(other, path, 'yours')
+  kernel = next(w for w in model.trainable_variables if len(w.shape) == 2)
+  content = pathlib.Path(path).read_bytes()
+  value = np.array(kernel).tobytes()
+  assert value in content
+  pathlib.Path(path).write_bytes(content.replace(value, value[::-1]))
+  with pytest.raises(weights.DamagedWeights, match='checksum'):
+    weights.load_weights(other, path, 'mine')
+  model.save_weights(path)
+  weights.load_weights(other, path, 'mine')

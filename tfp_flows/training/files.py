@@ -1,0 +1,36 @@
+"""Files that are whole or not there."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+__all__ = ['replacing']
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+  """Gives the path of a file to write, which then takes the place of `path`.
+
+  Whoever reads `path` finds what was there before or all that was written, wherever the
+  writer is killed, and what was there before if writing fails. The path that is given
+  has the ending of `path`.
+  """
+  folder, name = os.path.split(path)
+  temporary = os.path.join(folder, f'.{os.getpid()}.{name}')
+  try:
+    yield temporary
+    _flush(temporary)
+    os.replace(temporary, path)
+    _flush(folder or '.')
+  finally:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(temporary)
+
+
+def _flush(path):
+  """Brings a file, or the entries of a folder, to the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
