@@ -79,7 +79,14 @@ _MODULES = {
     'real_nvp',
     'residual_flow',
   ],
-  'training': ['BitsPerDim', 'FlowModel', 'LipschitzReport', 'lipschitz_report'],
+  'training': [
+    'BitsPerDim',
+    'FlowModel',
+    'LipschitzReport',
+    'export_saved_model',
+    'export_stablehlo',
+    'lipschitz_report',
+  ],
 }
 
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

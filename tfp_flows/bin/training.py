@@ -19,7 +19,7 @@ from tfp_flows.training import inputs
 from tfp_flows.training import lipschitz
 from tfp_flows.training import pictures
 
-__all__ = ['train']
+__all__ = ['compile_model', 'steps_per_epoch', 'train']
 
 FLAGS = flags.FLAGS
 
@@ -32,7 +32,7 @@ def train(overwrite: bool = False) -> None:
   model = runs.make_model(data)
   batches = _training_batches(data)
   steps = int(batches.cardinality())
-  model.compile(_optimizer(steps * FLAGS.epochs), jit_compile=FLAGS.jit)
+  compile_model(model, steps)
   workdir.begin(overwrite)
   print(
     f'{FLAGS.model} on {FLAGS.dataset}: {model.count_params():,} parameters, '
@@ -71,6 +71,16 @@ def train(overwrite: bool = False) -> None:
     print('The loss became NaN or infinite; the best weights so far are kept.')
   evaluation.report(model, data, 'test', workdir.file('result.json'))
   print(f'{(time.time() - start) / 60:.1f} minutes; see {workdir.path}')
+
+
+def steps_per_epoch(data: data_lib.Data) -> int:
+  """Number of batches of the training set."""
+  return int(_training_batches(data).cardinality())
+
+
+def compile_model(model: flow_model.FlowModel, steps: int) -> None:
+  """Compiles with the optimizer of the flags, for so many steps per epoch."""
+  model.compile(_optimizer(steps * FLAGS.epochs), jit_compile=FLAGS.jit)
 
 
 def _training_batches(data: data_lib.Data) -> tf.data.Dataset:

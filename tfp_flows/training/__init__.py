@@ -4,5 +4,14 @@ from tfp_flows.training.flow_model import FlowModel
 from tfp_flows.training.lipschitz import LipschitzReport
 from tfp_flows.training.lipschitz import lipschitz_report
 from tfp_flows.training.metrics import BitsPerDim
+from tfp_flows.training.saved_model import export_saved_model
+from tfp_flows.training.stablehlo import export_stablehlo
 
-__all__ = ['BitsPerDim', 'FlowModel', 'LipschitzReport', 'lipschitz_report']
+__all__ = [
+  'BitsPerDim',
+  'FlowModel',
+  'LipschitzReport',
+  'export_saved_model',
+  'export_stablehlo',
+  'lipschitz_report',
+]
