@@ -116,6 +116,11 @@ class Repeated(reversible.Composition):
     return all(bool(tf.reduce_all(flag)) for flag in flags)
 
   @property
+  def condition_size(self) -> int | None:
+    """That of its networks, which are no parts of the layer."""
+    return keras_parameters.condition_size(self._template())
+
+  @property
   def takes_condition(self) -> bool:
     return getattr(self._template(), 'takes_condition', False)
 

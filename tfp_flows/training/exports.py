@@ -30,10 +30,6 @@ class Program(NamedTuple):
   fn: Callable[..., dict[str, tf.Tensor]]
   inputs: dict[str, tf.TensorSpec]
 
-  def traced(self, jit_compile: bool = False) -> tf.types.experimental.GenericFunction:
-    """As a `tf.function`."""
-    return tf.function(self.fn, autograph=False, jit_compile=jit_compile)
-
 
 def inference(
   model: flow_model.FlowModel,
@@ -100,16 +96,14 @@ def condition_spec(
   """
   if not model.likelihood.takes_condition:
     return {}
-  layers = keras_parameters.keras_layers(model.distribution)
-  sizes = {getattr(layer, 'condition_size', None) for layer in layers} - {None}
-  if size is None and len(sizes) != 1:
+  size = size or keras_parameters.condition_size(model.distribution)
+  if size is None:
     raise ValueError(
       f'Expected condition_size=K, the size of the condition [..., K] of '
-      f'{model.distribution.name!r}, of which its networks say {sorted(sizes)}; '
-      f'received none.'
+      f'{model.distribution.name!r}, which its networks do not say; received none.'
     )
-  shape = [batch_size, size or sizes.pop()]
-  return dict(condition=tf.TensorSpec(shape, model.distribution.dtype, 'condition'))
+  dtype = model.distribution.dtype
+  return dict(condition=tf.TensorSpec([batch_size, size], dtype, 'condition'))
 
 
 class _Inference:

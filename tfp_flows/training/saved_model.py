@@ -65,7 +65,8 @@ def export_saved_model(
   model.update_norms()
   signatures = {}
   for program in exports.inference(model, condition_size=condition_size):
-    signature = program.traced().get_concrete_function(**program.inputs)
+    function = tf.function(program.fn, autograph=False)
+    signature = function.get_concrete_function(**program.inputs)
     exports.check_known(model, signature.variables, program.name)
     signatures[program.name] = signature
   module = tf.Module()

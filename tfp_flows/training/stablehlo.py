@@ -24,7 +24,7 @@ def export_stablehlo(
   model: flow_model.FlowModel,
   path: str | os.PathLike,
   batch_size: int,
-  training_step: bool = True,
+  functions: Sequence[str] | None = None,
   overwrite: bool = False,
   condition_size: int | None = None,
 ) -> None:
@@ -61,47 +61,45 @@ def export_stablehlo(
   of a sample that is not finite stands for an inverse that did not converge.
 
   Args:
-    model: compiled with the optimizer, if there is to be a `training_step`.
+    model: compiled with its optimizer, if there is to be a `training_step`.
     path: of a new or empty folder.
     batch_size: of all functions.
-    training_step: whether it is exported, too.
+    functions: names of those that are exported; None is all that the model has, and
+      `training_step` if it is compiled.
     overwrite: whether an earlier export in `path` is replaced.
     condition_size: `K`, for models whose networks do not say it.
 
   Raises:
-    ValueError: if `path` holds something else, the model is not compiled, the size
-      of the condition is unknown, or the model reads variables that are not its
-      weights.
+    ValueError: if `path` holds something else, the model does not have a function,
+      the size of the condition is unknown, or the model reads variables that are not
+      its weights.
   """
   if batch_size < 1:
     raise ValueError(f'Expected batch_size >= 1; received {batch_size}.')
   exports.check_folder(path, overwrite, _FILES)
   programs = exports.inference(model, batch_size, condition_size)
-  if training_step:
+  if model.compiled:
     programs.append(_training_step(model, batch_size, condition_size))
+  programs = _selected(programs, functions)
   model.update_norms()
   arrays = _Arrays(model)
-  modules, functions = {}, {}
+  modules, entries = {}, {}
   for program in programs:
-    modules[program.name], functions[program.name] = _lowered(model, program, arrays)
+    name = f'{program.name}.mlirbc'
+    modules[name], tensors = _lowered(model, program, arrays)
+    entries[program.name] = dict(module=name, **tensors)
   exports.clear_folder(path, _FILES)
   for name, module in modules.items():
-    functions[name] = dict(module=f'{name}.mlirbc', **functions[name])
-    with open(os.path.join(path, f'{name}.mlirbc'), 'wb') as file:
+    with open(os.path.join(path, name), 'wb') as file:
       file.write(module)
   np.savez(os.path.join(path, 'arrays.npz'), **arrays.values)
   versions = dict(tfp_flows=version.__version__, tensorflow=tf.__version__)
-  manifest = dict(batch_size=batch_size, versions=versions, functions=functions)
+  manifest = dict(batch_size=batch_size, versions=versions, functions=entries)
   with open(os.path.join(path, 'manifest.json'), 'w') as file:
     json.dump(manifest, file, indent=1)
 
 
 def _training_step(model, batch_size, condition_size):
-  if not model.compiled or model.optimizer is None:
-    raise ValueError(
-      'Expected a compiled model, whose optimizer is a part of the training step; '
-      'received one that is not. Call `compile`, or pass training_step=False.'
-    )
   if not model.optimizer.built:
     model.optimizer.build(model.trainable_variables)
 
@@ -111,6 +109,20 @@ def _training_step(model, batch_size, condition_size):
   condition = exports.condition_spec(model, batch_size, condition_size)
   inputs = dict(x=exports.data_spec(model, batch_size), seed=exports.SEED, **condition)
   return exports.Program('training_step', training_step, inputs)
+
+
+def _selected(programs, names):
+  if names is None:
+    return programs
+  known = {program.name: program for program in programs}
+  if not names or set(names) - set(known):
+    hint = ''
+    if 'training_step' in set(names) - set(known):
+      hint = ' A training_step needs the optimizer: call `compile` first.'
+    raise ValueError(
+      f'Expected functions among {list(known)}; received {list(names)}.{hint}'
+    )
+  return [known[name] for name in names]
 
 
 class _Arrays:
@@ -150,8 +162,14 @@ class _Arrays:
 
 def _lowered(model, program, arrays):
   """The module of a function, and its inputs and outputs for the manifest."""
-  function = program.traced(jit_compile=True)
-  concrete = function.get_concrete_function(**program.inputs)
+
+  # Keywords would be sorted.
+  def positional(*inputs):
+    return program.fn(**dict(zip(program.inputs, inputs, strict=True)))
+
+  function = tf.function(positional, autograph=False, jit_compile=True)
+  specs = list(program.inputs.values())
+  concrete = function.get_concrete_function(*specs)
   exports.check_known(model, concrete.variables, program.name)
   variables = {id(v.handle): v for v in concrete.variables}
   captured = [
@@ -163,7 +181,7 @@ def _lowered(model, program, arrays):
   assigned = assignments.assigned_captures(concrete)
   inputs = arguments + captured
   outputs = results + [captured[i] for i in assigned]
-  lower = function.experimental_get_compiler_ir(**program.inputs)
+  lower = function.experimental_get_compiler_ir(*specs)
   _check_types(program.name, lower(stage='stablehlo'), inputs, outputs)
   return lower(stage='stablehlo_serialized'), dict(inputs=inputs, outputs=outputs)
 
@@ -195,8 +213,8 @@ def _check_types(
   outputs: Sequence[dict[str, Any]],
 ) -> None:
   """Raises `RuntimeError` unless the module takes and returns what we say it does."""
-  signature = re.search(r'func\.func public @main\((.*?)\) -> (.*?) \{\n', text)
-  for part, entries in zip(signature.groups(), (inputs, outputs)):
+  signature = re.search(r'func\.func (public )?@main\((.*)', text)[2]
+  for part, entries in zip(signature.split(' -> '), (inputs, outputs), strict=True):
     found = [_type_of(t) for t in re.findall(r'tensor<([^>]*)>', part)]
     expected = [(e['shape'], e['dtype']) for e in entries]
     if found != expected:
