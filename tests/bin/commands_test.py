@@ -191,6 +191,12 @@ def test_export(run_dir, tmp_path, capsys):
   call(evaluate, words[0])
   from tfp_flows.data import images
 
+  readme = (pathlib.Path(__file__).parents[2] / 'README.md').read_text()
+  (block,) = re.findall(r'```py\n(.*?)```', readme, re.S)
+  names = {}
+  exec(block.replace('runs/glow_digits', run_dir), names)
+  assert names['images'].shape == (16, 8, 8, 1)
+  assert names['nats'].shape == (16,)
   # In the batches and with the seeds of the evaluation.
   test_set = images.digits()[0][-359:]
   batches = np.concatenate([test_set, test_set[:25]]).reshape(6, 64, 8, 8, 1)
