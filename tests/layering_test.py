@@ -110,7 +110,7 @@ def test_build_lists_sources_and_deps(package):
 
 def test_build_has_every_command_example_and_test():
   text = (ROOT / 'BUILD').read_text()
-  for command in ('train', 'evaluate', 'sample', 'interpolate'):
+  for command in ('train', 'evaluate', 'sample', 'interpolate', 'export'):
     assert f'"tfp_flows/bin/{command}.py"' in text
   for path in files(ROOT / 'examples'):
     assert f'"{path.relative_to(ROOT)}"' in text, path

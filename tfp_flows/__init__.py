@@ -85,6 +85,8 @@ _MODULES = {
     'Checkpoints',
     'FlowModel',
     'LipschitzReport',
+    'export_saved_model',
+    'export_stablehlo',
     'lipschitz_report',
   ],
 }

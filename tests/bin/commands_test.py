@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from tests.bin.commands import call
 from tests.bin.commands import fails
 from tfp_flows.bin import cli
 from tfp_flows.bin import evaluate
+from tfp_flows.bin import export
 from tfp_flows.bin import interpolate
 from tfp_flows.bin import sample
 from tfp_flows.bin import train
@@ -187,6 +189,46 @@ def test_sample(run_dir, tmp_path):
   assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_export(run_dir, tmp_path, capsys):
+  import tensorflow as tf
+
+  words = (f'--flagfile={run_dir}/flags.txt', '--batch_size=2', '--nojit')
+  call(export, *words)
+  folder = pathlib.Path(run_dir) / 'export'
+  assert str(folder / 'saved_model') in capsys.readouterr().out
+  signatures = tf.saved_model.load(str(folder / 'saved_model')).signatures
+  assert set(signatures) == {'log_prob', 'sample', 'encode', 'decode'}
+  call(evaluate, words[0])
+  from tfp_flows.data import images
+
+  readme = (pathlib.Path(__file__).parents[2] / 'README.md').read_text()
+  (block,) = re.findall(r'```py\n(.*?)```', readme, re.S)
+  names = {}
+  exec(block.replace('runs/glow_digits', run_dir), names)
+  assert names['images'].shape == (16, 8, 8, 1)
+  assert names['nats'].shape == (16,)
+  # In the batches and with the seeds of the evaluation.
+  test_set = images.digits()[0][-359:]
+  batches = np.concatenate([test_set, test_set[:25]]).reshape(6, 64, 8, 8, 1)
+  found = [
+    signatures['log_prob'](x=tf.constant(x), seed=tf.constant([0, i]))['log_prob']
+    for i, x in enumerate(batches)
+  ]
+  evaluated = result(run_dir, 'evaluation_test.json')
+  nats = -np.concatenate(found)[:359].mean()
+  np.testing.assert_allclose(nats, evaluated['nats'], rtol=1e-5)
+  with open(folder / 'stablehlo' / 'manifest.json') as file:
+    functions = json.load(file)['functions']
+  assert set(functions) == {*signatures, 'training_step'}
+  # The state of the optimizer is that of the run.
+  arrays = np.load(folder / 'stablehlo' / 'arrays.npz')
+  assert arrays['optimizer_0'] == 21
+  assert 'holds an export' in fails(capsys, export, *words)
+  call(export, *words, '--overwrite', '--format=saved_model')
+  call(export, *words, f'--output={tmp_path}/e', '--format=saved_model')
+  assert os.listdir(tmp_path / 'e') == ['saved_model']
+
+
 def test_interpolate(run_dir, capsys):
   words = (f'--flagfile={run_dir}/flags.txt', '--first=3', '--second=8', '--frames=5')
   call(interpolate, *words)
@@ -346,7 +388,7 @@ def test_config_in_a_flagfile_is_refused(tmp_path, capsys):
   assert 'on the command line' in message
 
 
-@pytest.mark.parametrize('command', [evaluate, sample, interpolate])
+@pytest.mark.parametrize('command', [evaluate, sample, interpolate, export])
 def test_runs_that_are_not_there(command, run_dir, tmp_path, capsys):
   assert 'Expected --workdir=DIR' in fails(capsys, command)
   assert 'no flags.txt' in fails(capsys, command, f'--workdir={tmp_path}')

@@ -146,8 +146,10 @@ class AffineCoupling(Coupling):
     name: str = 'affine_coupling',
   ):
     """Creates the layer: `Coupling` with `Affine(scale=scale)`."""
+    parameters = dict(locals())
     affine = transformers.Affine(mask.changed_shape[-1], scale, dtype)
     super().__init__(mask, conditioner, affine, dtype, name)
+    self._set_parameters(parameters)
 
 
 class AdditiveCoupling(Coupling):
@@ -161,4 +163,6 @@ class AdditiveCoupling(Coupling):
     name: str = 'additive_coupling',
   ):
     """Creates the layer: `Coupling` with `Additive()`."""
+    parameters = dict(locals())
     super().__init__(mask, conditioner, transformers.Additive(), dtype, name)
+    self._set_parameters(parameters)

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tfp_private
 
@@ -14,7 +15,7 @@ __all__ = ['FlowBijector', 'adapt', 'forward_and_log_det', 'inverse_and_log_det'
 tfb = tfp.bijectors
 
 
-class FlowBijector(tfb.Bijector):
+class FlowBijector(tfb.Bijector, serialization.Configurable):
   """A `tfb.Bijector` whose subclasses write one method per direction.
 
   `forward` is the normalizing direction, data -> latent. TFP's four hooks are
@@ -35,6 +36,9 @@ class FlowBijector(tfb.Bijector):
   * If the layer can be initialised from data, override `_adapt(x, condition)`.
   * Hold Keras layers with `self._expose(layer)`, or TensorFlow will not see
     their weights.
+  * Pass `parameters=dict(locals())`, taken first of all, to this constructor, and
+    decorate the class with `@keras.saving.register_keras_serializable()`: Keras then
+    saves it. Its arguments may be all that `internal/serialization.py` knows.
   * Add the layer to `tests/conformance/specs.py`.
 
   `condition` is a tensor `[..., K]` whose batch shape broadcasts against that
@@ -122,6 +126,12 @@ class FlowBijector(tfb.Bijector):
       *filter(None, [keras_parameters.expose(layer)]),
     ]
     return layer
+
+  def _set_parameters(self, parameters: dict[str, Any]) -> None:
+    """For subclasses of layers, whose constructor has other arguments."""
+    self._parameters = self._no_dependency(
+      {k: v for k, v in parameters.items() if k not in ('self', '__class__')}
+    )
 
   @property
   def takes_condition(self) -> bool:

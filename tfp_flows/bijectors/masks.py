@@ -6,12 +6,14 @@ throw away.
 """
 
 from collections.abc import Sequence
+from typing import Any
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors import squeeze
+from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
 
 __all__ = ['ChannelMask', 'CheckerboardMask', 'IndexMask', 'Mask']
@@ -31,7 +33,7 @@ class Mask(Protocol):
     """The inverse of `split`."""
 
 
-class ChannelMask:
+class ChannelMask(serialization.Configurable):
   """Keeps the first half of the last axis and changes the second.
 
   For `[D]` or `[H, W, C]`. With an odd number of channels the second half is
@@ -63,6 +65,11 @@ class ChannelMask:
     self.kept_shape = (*space, kept)
     self.changed_shape = (*space, changed)
 
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """The arguments of the constructor."""
+    return dict(event_shape=list(self.event_shape), invert=self._invert)
+
   def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     first, second = tf.split(x, self._sizes, axis=-1)
     return (second, first) if self._invert else (first, second)
@@ -72,7 +79,7 @@ class ChannelMask:
     return tf.concat(parts, axis=-1)
 
 
-class CheckerboardMask:
+class CheckerboardMask(serialization.Configurable):
   """Keeps the pixels `(i, j)` with `i + j` even and changes the others.
 
   Each part is returned as `[H/2, W/2, 2*C]`, the two pixels of a colour in each
@@ -99,9 +106,14 @@ class CheckerboardMask:
       )
     self._squeeze = squeeze.Squeeze(order='real_nvp')
     squeezed = self._squeeze.forward_event_shape(self.event_shape)
-    self._channels = ChannelMask(squeezed, invert)
+    self._channels, self._invert = ChannelMask(squeezed, invert), invert
     self.kept_shape = self._channels.kept_shape
     self.changed_shape = self._channels.changed_shape
+
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """The arguments of the constructor."""
+    return dict(event_shape=list(self.event_shape), invert=self._invert)
 
   def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return self._channels.split(self._squeeze.forward(x))
@@ -110,7 +122,7 @@ class CheckerboardMask:
     return self._squeeze.inverse(self._channels.merge(kept, changed))
 
 
-class IndexMask:
+class IndexMask(serialization.Configurable):
   """Keeps the entries of a vector where a boolean mask is true."""
 
   def __init__(self, mask: Sequence[bool]):
@@ -134,6 +146,13 @@ class IndexMask:
     self.event_shape = mask.shape
     self.kept_shape = self._kept.shape
     self.changed_shape = self._changed.shape
+
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """The arguments of the constructor."""
+    mask = np.zeros(self.event_shape, bool)
+    mask[self._kept] = True
+    return dict(mask=mask)
 
   def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return (

@@ -1,6 +1,7 @@
 """Equal steps, compiled once."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import reversible
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
 from tfp_flows.internal import weight_values
 
@@ -70,8 +72,10 @@ class Repeated(reversible.Composition):
     template = steps[0]
     # Behind a function, as its own variables are none of this layer's.
     self._template = lambda: template
+    configs = _configs(steps)
+    self._step_configs = lambda: configs
     self._count, self._memory = len(steps), memory
-    self._in_loop = loop and len(steps) > 1
+    self._loop, self._in_loop = loop, loop and len(steps) > 1
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=template.forward_min_event_ndims,
@@ -90,11 +94,31 @@ class Repeated(reversible.Composition):
   def __len__(self) -> int:
     return self._count
 
+  def get_config(self) -> dict[str, Any]:
+    configs = self._step_configs()
+    if isinstance(configs, ValueError):
+      raise configs
+    options = dict(memory=self._memory, loop=self._loop, name=self.parameters['name'])
+    return dict(steps=configs, **options)
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> 'Repeated':
+    config, steps = dict(config), []
+    for step in config.pop('steps'):
+      with serialization.separately():
+        steps.append(serialization.deserialize(step))
+    return cls(steps, **config)
+
   @property
   def adapted(self) -> bool:
     """Whether nothing is left to `adapt`."""
     flags = [w for w in self._weights if w.name.endswith('/adapted:0')]
     return all(bool(tf.reduce_all(flag)) for flag in flags)
+
+  @property
+  def condition_size(self) -> int | None:
+    """That of its networks, which are no parts of the layer."""
+    return keras_parameters.condition_size(self._template())
 
   @property
   def takes_condition(self) -> bool:
@@ -212,6 +236,18 @@ class Repeated(reversible.Composition):
     for weight, column in zip(self._weights, zip(*adapted)):
       weight.assign(tf.stack(column))
     return x
+
+
+def _configs(steps):
+  """Those of the steps, of which but the weights are kept; or why there are none."""
+  configs = []
+  for step in steps:
+    with serialization.separately():
+      try:
+        configs.append(serialization.serialize(step))
+      except ValueError as error:
+        return error.with_traceback(None)  # Which would keep the steps.
+  return configs
 
 
 def _stacked(variables, trainable):

@@ -90,7 +90,7 @@ class ResidualFlow(flow_bijector.FlowBijector):
     self._event = shapes.as_event_shape(event_shape, 'ResidualFlow')
     self._log_det = log_det or log_det_estimators.LogDet()
     self._tolerance, self._max_iterations = tolerance, max_iterations
-    self._salt = seeds.default_seed(seed)
+    self._salt = parameters['seed'] = seeds.default_seed(seed)
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),

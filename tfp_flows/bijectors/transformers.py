@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
+from tfp_flows.internal import serialization
 from tfp_flows.internal import weight_values
 from tfp_flows.math import scales
 
@@ -50,7 +51,7 @@ class _Shift(flow_bijector.FlowBijector):
     return y - self._shift, tf.zeros([], y.dtype)
 
 
-class Additive:
+class Additive(serialization.Configurable):
   """`y = x + t` [(Dinh et al., 2014)][1]: log-det 0.
 
   #### References
@@ -62,11 +63,16 @@ class Additive:
 
   params_per_dim = 1
 
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """The arguments of the constructor."""
+    return {}
+
   def __call__(self, params: tf.Tensor) -> tfb.Bijector:
     return _Shift(params)
 
 
-class Affine(tf.Module):
+class Affine(tf.Module, serialization.Configurable):
   """`y = (x + t) * exp(log_scale(r))` with a bounded scale.
 
   `t` and `r` are the two halves of `params` along the last axis. The scale:
@@ -113,7 +119,17 @@ class Affine(tf.Module):
       raise ValueError(f'Expected scale to be one of {SCALES}; received {scale!r}.')
     if scale == 'tanh':
       self.bound = tf.Variable(tf.ones([num_channels], dtype), name='bound')
-    self._scale = scale
+    self._num_channels, self._scale, self._dtype = num_channels, scale, dtype
+
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """The arguments of the constructor."""
+    return dict(
+      num_channels=int(self._num_channels),
+      scale=self._scale,
+      dtype=tf.as_dtype(self._dtype),
+      name=self.name,
+    )
 
   def _log_scale(self, raw):
     if self._scale == 'tanh':
@@ -127,7 +143,7 @@ class Affine(tf.Module):
     return _ShiftAndScale(shift, self._log_scale(raw))
 
 
-class RationalQuadratic:
+class RationalQuadratic(serialization.Configurable):
   """Monotone rational-quadratic spline on [-bound, bound], identity outside.
 
   `tfb.RationalQuadraticSpline` with `3 * num_bins - 1` parameters for each
@@ -160,6 +176,11 @@ class RationalQuadratic:
       )
     self.params_per_dim = 3 * num_bins - 1
     self._num_bins, self._bound, self._min = num_bins, bound, min_bin_size
+
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """The arguments of the constructor."""
+    return dict(num_bins=self._num_bins, bound=self._bound, min_bin_size=self._min)
 
   def _sizes(self, raw):
     free = 1.0 - self._num_bins * self._min

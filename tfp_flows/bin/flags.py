@@ -104,7 +104,13 @@ FREE = (
 
 # Of some commands, and of no run.
 flags.DEFINE_string(
-  'output', None, 'Path without ending of the .png and the .npy; in the workdir.'
+  'output',
+  None,
+  'Path without ending of the .png and the .npy, or the folder of an export; in the '
+  'workdir.',
+)
+flags.DEFINE_bool(
+  'overwrite', False, 'Replace the run that --workdir holds, or the export in --output.'
 )
 
 

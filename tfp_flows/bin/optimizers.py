@@ -5,9 +5,15 @@ from absl import flags
 
 from tfp_flows.bin import cli
 
-__all__ = ['make_optimizer']
+__all__ = ['compile_model', 'make_optimizer']
 
 FLAGS = flags.FLAGS
+
+
+def compile_model(model: keras.Model, steps_per_epoch: int) -> None:
+  """Compiles a model with the optimizer of the flags."""
+  optimizer = make_optimizer(steps_per_epoch * FLAGS.epochs)
+  model.compile(optimizer, jit_compile=FLAGS.jit)
 
 
 def make_optimizer(total_steps: int) -> keras.optimizers.Optimizer:

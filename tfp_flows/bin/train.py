@@ -9,8 +9,6 @@ from absl import flags
 from tfp_flows.bin import cli
 from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
 
-flags.DEFINE_bool('overwrite', False, 'Replace the run that --workdir holds.')
-
 
 def main() -> None:
   """The command, after its flags are parsed."""

@@ -40,7 +40,7 @@ def train(overwrite: bool = False) -> None:
   model = runs.make_model(data)
   batches = training_data.TrainingData(data)
   steps = batches.steps_per_epoch
-  model.compile(optimizers.make_optimizer(steps * FLAGS.epochs), jit_compile=FLAGS.jit)
+  optimizers.compile_model(model, steps)
   with workdir.begin(overwrite):
     print(
       f'{FLAGS.model} on {FLAGS.dataset}: {model.count_params():,} parameters, '

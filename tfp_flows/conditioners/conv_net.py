@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
+from tfp_flows.conditioners import network
 from tfp_flows.internal import shapes
 from tfp_flows.math import convolution
 from tfp_flows.math import normalization
@@ -15,7 +16,8 @@ from tfp_flows.math import normalization
 __all__ = ['ConvNet']
 
 
-class ConvNet(keras.layers.Layer):
+@keras.saving.register_keras_serializable('tfp_flows')
+class ConvNet(network.Network):
   """3x3, 1x1 and 3x3 convolutions [(Kingma and Dhariwal, 2018)][1].
 
   Maps `[..., H, W, C]`, with `condition` of `[..., K]` if `condition_size=K`, to

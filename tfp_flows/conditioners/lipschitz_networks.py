@@ -12,12 +12,13 @@ from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.conditioners import lipschitz_activations
 from tfp_flows.conditioners import lipschitz_layers
+from tfp_flows.conditioners import network
 from tfp_flows.internal import shapes
 
 __all__ = ['LipschitzConvNet', 'LipschitzMLP']
 
 
-class _LipschitzNetwork(keras.layers.Layer):
+class _LipschitzNetwork(network.Network):
   """Activations and linear layers of bounded norm in turn."""
 
   def __init__(
@@ -135,6 +136,7 @@ class _LipschitzNetwork(keras.layers.Layer):
     return self.normalized()(x, condition)
 
 
+@keras.saving.register_keras_serializable('tfp_flows')
 class LipschitzMLP(_LipschitzNetwork):
   """Dense layers whose composition has a Lipschitz constant below 1.
 
@@ -224,6 +226,7 @@ class LipschitzMLP(_LipschitzNetwork):
     )
 
 
+@keras.saving.register_keras_serializable('tfp_flows')
 class LipschitzConvNet(_LipschitzNetwork):
   """Convolutions whose composition has a Lipschitz constant below 1.
 

@@ -11,12 +11,14 @@ import tensorflow as tf
 
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
+from tfp_flows.conditioners import network
 from tfp_flows.internal import shapes
 
 __all__ = ['MADE']
 
 
-class MADE(keras.layers.Layer):
+@keras.saving.register_keras_serializable('tfp_flows')
+class MADE(network.Network):
   """A perceptron whose outputs for `x_i` depend on what comes before `x_i` alone.
 
   Maps `[..., D]`, with `condition` of `[..., K]` if `condition_size=K`, to

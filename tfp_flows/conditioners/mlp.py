@@ -7,12 +7,14 @@ import keras
 
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
+from tfp_flows.conditioners import network
 from tfp_flows.internal import shapes
 
 __all__ = ['MLP']
 
 
-class MLP(keras.layers.Layer):
+@keras.saving.register_keras_serializable('tfp_flows')
+class MLP(network.Network):
   """Dense layers on the last axis; the last one starts at zero.
 
   Maps `[..., D]`, with `condition` of `[..., K]` if `condition_size=K`, to

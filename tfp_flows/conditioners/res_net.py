@@ -8,13 +8,15 @@ import tensorflow as tf
 
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
+from tfp_flows.conditioners import network
 from tfp_flows.internal import shapes
 from tfp_flows.math import convolution
 
 __all__ = ['ResNet']
 
 
-class ResNet(keras.layers.Layer):
+@keras.saving.register_keras_serializable('tfp_flows')
+class ResNet(network.Network):
   """Residual blocks of weight-normalised convolutions [(Dinh et al., 2017)][1].
 
   Maps `[..., H, W, C]`, with `condition` of `[..., K]` if `condition_size=K`, to

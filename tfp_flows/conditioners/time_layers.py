@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
+from tfp_flows.conditioners import network
 from tfp_flows.internal import shapes
 
 __all__ = ['FieldNetwork', 'TimeLinear']
@@ -87,17 +88,8 @@ class TimeLinear(keras.layers.Layer):
     return (self._linear(x, kernel) + bias) * gate + t * self.shift
 
 
-class FieldNetwork(keras.layers.Layer):
+class FieldNetwork(network.Network):
   """`TimeLinear` layers with an activation between them; as many channels out as in."""
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> 'FieldNetwork':
-    """The network of a `get_config`."""
-    config = dict(config)
-    trainable = config.pop('trainable', True)
-    network = cls(**config)
-    network.trainable = trainable
-    return network
 
   def __init__(
     self,

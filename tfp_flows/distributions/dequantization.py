@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal import seeds
+from tfp_flows.internal import serialization
 from tfp_flows.math import random
 
 __all__ = ['UniformDequantization']
@@ -14,7 +15,7 @@ __all__ = ['UniformDequantization']
 tfd = tfp.distributions
 
 
-class UniformDequantization:
+class UniformDequantization(serialization.Configurable):
   """Uniform noise in the cell of each integer [(Theis et al., 2016)][1].
 
   An integer `x` has no density, and a density fitted to integers grows without
@@ -46,6 +47,11 @@ class UniformDequantization:
         f'UniformDequantization expects num_bins >= 2; received {num_bins}.'
       )
     self.num_bins = num_bins
+
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """The arguments of the constructor."""
+    return dict(num_bins=self.num_bins)
 
   @property
   def dtype(self) -> tf.DType:

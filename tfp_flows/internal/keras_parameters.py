@@ -14,6 +14,7 @@ import tensorflow as tf
 
 __all__ = [
   'KerasParameters',
+  'condition_size',
   'expose',
   'keras_layers',
   'keras_variables',
@@ -53,6 +54,13 @@ def keras_layers(module: tf.Module) -> list[keras.layers.Layer]:
     if isinstance(child, KerasParameters)
     for layer in child.layers
   )
+
+
+def condition_size(module: tf.Module) -> int | None:
+  """The largest `condition_size` that a part of `module` has, or None."""
+  parts = [*keras_layers(module), *module.submodules]
+  sizes = [getattr(part, 'condition_size', None) for part in parts]
+  return max((size for size in sizes if size is not None), default=None)
 
 
 def keras_variables(module: tf.Module) -> list[tuple[keras.Variable, tf.Variable]]:

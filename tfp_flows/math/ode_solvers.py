@@ -8,12 +8,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal import serialization
 from tfp_flows.internal import tfp_private
 
 __all__ = ['DormandPrince', 'RungeKutta4']
 
 
-class DormandPrince(tfp.math.ode.DormandPrince):
+class DormandPrince(tfp.math.ode.DormandPrince, serialization.Configurable):
   """TFP's `tfp.math.ode.DormandPrince`, with other control of its steps.
 
   The method, its dense output and its interface are those of TFP. Differences:
@@ -70,7 +71,7 @@ class DormandPrince(tfp.math.ode.DormandPrince):
 
   def get_config(self) -> dict[str, Any]:
     """The arguments of the constructor."""
-    return dict(self._config)
+    return serialization.serialize_arguments(self._config)
 
   @property
   def chooses_first_step(self) -> bool:
@@ -167,7 +168,7 @@ class DormandPrince(tfp.math.ode.DormandPrince):
     )
 
 
-class RungeKutta4(tfp.math.ode.Solver):
+class RungeKutta4(tfp.math.ode.Solver, serialization.Configurable):
   """The classical Runge-Kutta method of order 4 with equal steps: a constant cost.
 
   Four evaluations per step; no control of the error.

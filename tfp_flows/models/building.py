@@ -130,9 +130,13 @@ def normalizing_flow(
     _base_of(BASES[base](zero, one), latent),
     # TFP's bijectors map the base to the data; our layers read data to latent.
     tfb.Invert(flow),
-    kwargs_split_fn=lambda kwargs: ({}, kwargs),
+    kwargs_split_fn=_all_to_bijector,
     name=name,
   )
+
+
+def _all_to_bijector(kwargs):
+  return {}, kwargs
 
 
 def alternating_mask(size: int, step: int) -> bijectors.IndexMask:

@@ -6,6 +6,8 @@ from tfp_flows.training.flow_model import FlowModel
 from tfp_flows.training.lipschitz import LipschitzReport
 from tfp_flows.training.lipschitz import lipschitz_report
 from tfp_flows.training.metrics import BitsPerDim
+from tfp_flows.training.saved_model import export_saved_model
+from tfp_flows.training.stablehlo import export_stablehlo
 
 __all__ = [
   'BitsPerDim',
@@ -13,5 +15,7 @@ __all__ = [
   'Checkpoints',
   'FlowModel',
   'LipschitzReport',
+  'export_saved_model',
+  'export_stablehlo',
   'lipschitz_report',
 ]

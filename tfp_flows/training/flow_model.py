@@ -4,6 +4,7 @@ import contextlib
 import random
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from tfp_flows.distributions import dequantization as dequantization_lib
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import reports
 from tfp_flows.internal import seeds
+from tfp_flows.internal import serialization
 from tfp_flows.training import callbacks as callbacks_lib
 from tfp_flows.training import inputs
 from tfp_flows.training import likelihood as likelihood_lib
@@ -34,6 +36,25 @@ class SolverError(ValueError):
   """A solver of a continuous flow failed."""
 
 
+class _Step(NamedTuple):
+  """What one step of training found.
+
+  Attributes:
+    loss: scalar, with penalties and regularization.
+    log_prob: of the batch.
+    report: of the layers.
+    penalties: name -> weighted mean.
+    backward: number of evaluations of fields for gradients, or None.
+  """
+
+  loss: tf.Tensor
+  log_prob: tf.Tensor
+  report: reports.Report
+  penalties: dict[str, tf.Tensor]
+  backward: tf.Tensor | None
+
+
+@keras.saving.register_keras_serializable('tfp_flows')
 class FlowModel(keras.Model):
   """Fits any TFP distribution to data by maximum likelihood.
 
@@ -155,20 +176,35 @@ class FlowModel(keras.Model):
     self._compiled.clear()
     super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
-  def call(self, x, condition=None, training=False):
-    noise = self._noise if training else self._test_noise
-    return self._likelihood.log_prob(
-      x, condition, self._next_seed(noise), training=bool(training)
-    )
+  def call(self, x, condition=None, training=False, seed=None):
+    if seed is None:
+      seed = self._next_seed(self._noise if training else self._test_noise)
+    return self._likelihood.log_prob(x, condition, seed, training=bool(training))
 
   def _next_seed(self, generator):
     return tf.cast(generator.next(), tf.int32)
 
   def train_step(self, data):
     x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
+    step = self.gradient_step(x, condition, weight)
+    logs = self._update_metrics(step.log_prob, weight)
+    if self._work is not None:
+      logs |= self._work.update(step.report, step.penalties, step.backward)
+    return logs
+
+  def gradient_step(self, x, condition=None, weight=None, seed=None) -> _Step:
+    """One step of the optimizer, without metrics; what `fit` does with a batch.
+
+    Args:
+      x: a batch.
+      condition: per example, or None.
+      weight: per example, or None.
+      seed: stateless seed of dequantization and stochastic log-dets; None takes the
+        next of the model.
+    """
     with reports.flow_report() as report, tf.GradientTape() as tape:
       tape.watch(report.probe)
-      log_prob = self(x, condition, training=True)
+      log_prob = self(x, condition, training=True, seed=seed)
       loss = _weighted_mean(-log_prob, weight)
       penalties = {
         name: _weighted_mean(tf.add_n(values), weight)
@@ -187,10 +223,7 @@ class FlowModel(keras.Model):
     self.optimizer.apply_gradients(zip(gradients, weights))
     # From step to step the norms change little, and few iterations follow them.
     bijectors.update_norms(self.distribution, tolerance=1e-3, max_iterations=50)
-    logs = self._update_metrics(log_prob, weight)
-    if self._work is not None:
-      logs |= self._work.update(report, penalties, backward)
-    return logs
+    return _Step(loss, log_prob, report, penalties, backward)
 
   def test_step(self, data):
     x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -387,6 +420,28 @@ class FlowModel(keras.Model):
     condition = None if condition is None else condition[:num_examples]
     self._likelihood.check_condition(condition)
     self._likelihood.adapt(x, condition, self._next_seed(self._noise))
+
+  # Saving.
+
+  def get_config(self) -> dict[str, Any]:
+    """The distribution and the other arguments, for `save` and `keras.saving`."""
+    return serialization.serialize_arguments(
+      dict(
+        distribution=self.distribution,
+        dequantization=self.dequantization,
+        seed=self._seed,
+        name=self.name,
+      )
+    )
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any], custom_objects=None) -> 'FlowModel':
+    with keras.saving.custom_object_scope(custom_objects or {}):
+      return cls(**serialization.deserialize_arguments(config))
+
+  def compile_from_config(self, config: dict[str, Any]) -> None:
+    self.compile(**keras.saving.deserialize_keras_object(config))
+    self.optimizer.build(self.trainable_variables)
 
   # Inference.
 

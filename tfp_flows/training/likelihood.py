@@ -68,13 +68,19 @@ class Likelihood:
     """`n` draws of the density, from latents scaled about their mean."""
     if temperature == 1.0:
       return self.distribution.sample(n, seed=seed, **self._keywords(condition))
+    return self.decode(self.latents(seed, n, temperature), condition)
+
+  def latents(
+    self, seed, n: int | tf.Tensor, temperature: float | tf.Tensor = 1.0
+  ) -> Any:
+    """`n` draws of the base, scaled about its mean."""
     base = self._transformed().distribution
-    z = tf.nest.map_structure(
-      lambda z, mean: mean + tf.cast(temperature, z.dtype) * (z - mean),
-      base.sample(n, seed=seed),
-      base.mean(),
+    z = base.sample(n, seed=seed)
+    if not tf.is_tensor(temperature) and temperature == 1.0:
+      return z
+    return tf.nest.map_structure(
+      lambda z, mean: mean + tf.cast(temperature, z.dtype) * (z - mean), z, base.mean()
     )
-    return self.decode(z, condition)
 
   def sample_and_log_prob(self, condition, seed, n: int):
     """`n` draws of the density and its logarithm there."""
@@ -110,10 +116,15 @@ class Likelihood:
         f'{left} are passed through their inverse, or hidden in another bijector.'
       )
 
+  @property
+  def takes_condition(self) -> bool:
+    """Whether a layer depends on a condition."""
+    return any(m.takes_condition for m in self._layers)
+
   def check_condition(self, condition: Any) -> None:
     """Raises `ValueError` if there is a condition that no layer takes."""
     given = condition is not None and not isinstance(condition, tf.NoneTensorSpec)
-    if given and self._layers and not any(m.takes_condition for m in self._layers):
+    if given and self._layers and not self.takes_condition:
       raise ValueError(
         'Expected no condition, as no layer of the model takes one; received one. '
         'Build the model with `condition_size`, or pass the examples alone: labels '

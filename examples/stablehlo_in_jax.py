@@ -1,0 +1,74 @@
+"""Runs exported StableHLO in JAX's runtime of XLA; TensorFlow is not needed.
+
+    python stablehlo_in_jax.py runs/glow_digits/export/stablehlo sample results.npz
+    python stablehlo_in_jax.py runs/glow_digits/export/stablehlo training_step \
+        results.npz --arguments=batch.npz --steps=10
+
+The arguments, by their names in `manifest.json`, are arrays of a `.npz`; the seed is
+by default 0 and the temperature 1. Each step feeds the new weights back and counts the
+seed up; `results.npz` gets what the steps returned, stacked, and the last weights.
+"""
+
+import argparse
+import json
+import pathlib
+
+import jax
+import numpy as np
+from jax.extend import backend
+
+
+class Function:
+  """A function of an export, with its weights."""
+
+  def __init__(self, folder, name):
+    folder = pathlib.Path(folder)
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    function = manifest['functions'][name]
+    self.inputs, self.outputs = function['inputs'], function['outputs']
+    self.state = dict(np.load(folder / 'arrays.npz'))
+    client = backend.get_backend()
+    self._device = client.local_devices()[0]
+    self._executable = client.compile_and_load(
+      (folder / function['module']).read_bytes(),
+      [self._device],
+      backend.get_compile_options(num_replicas=1, num_partitions=1),
+    )
+
+  def __call__(self, **arguments):
+    """Returns the results by name, and keeps new weights."""
+    values = {'seed': [0, 0], 'temperature': 1.0} | self.state | arguments
+    flat = [np.asarray(values[i['name']], i['dtype']) for i in self.inputs]
+    flat = [jax.device_put(value, self._device) for value in flat]
+    values = self._executable.execute(flat)
+    outputs = {o['name']: value for o, value in zip(self.outputs, values)}
+    results = [o['name'] for o in self.outputs if o['kind'] == 'result']
+    self.state |= {k: v for k, v in outputs.items() if k not in results}
+    return {name: np.asarray(outputs[name]) for name in results}
+
+
+def main():
+  """Runs what the command line says."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('folder', help='of the export')
+  parser.add_argument('function', help='log_prob, sample, training_step, ...')
+  parser.add_argument('results', help='path of a .npz that is written')
+  parser.add_argument('--arguments', help='path of a .npz')
+  parser.add_argument('--steps', type=int, default=1)
+  options = parser.parse_args()
+  jax.config.update('jax_enable_x64', True)  # Optimizers count in int64.
+  function = Function(options.folder, options.function)
+  arguments = dict(np.load(options.arguments)) if options.arguments else {}
+  seed = np.asarray(arguments.pop('seed', [0, 0]))
+  steps = [function(seed=seed + [0, i], **arguments) for i in range(options.steps)]
+  results = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+  weights = {o['name'] for o in function.outputs} - results.keys()
+  results |= {name: np.asarray(function.state[name]) for name in weights}
+  np.savez(options.results, **results)
+  for name, value in results.items():
+    if value.ndim == 1:
+      print(name, *value)
+
+
+if __name__ == '__main__':
+  main()

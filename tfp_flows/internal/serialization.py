@@ -1,0 +1,430 @@
+"""How layers, distributions and what they are made of stand in a configuration.
+
+Keras serializes an object by the arguments of its constructor, `get_config`, and calls
+it with them, `from_config`. Our layers do the same, and their arguments may be objects
+of TensorFlow Probability, variables, arrays and functions. A configuration is JSON: an
+object in it has a `type`, which is a key of `_DECODERS`. No code stands in it, and what
+it names is looked up in this package, TensorFlow Probability and the registry of Keras
+alone. An object that occurs twice is one object again.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import importlib
+import inspect
+import types
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+__all__ = ['Configurable', 'deserialize', 'separately', 'serialize']
+
+_PACKAGE = 'tfp_flows.'
+_NAMESPACES = {
+  'bijectors': (tfp.bijectors, tfp.bijectors.Bijector),
+  'distributions': (tfp.distributions, tfp.distributions.Distribution),
+  'math.ode': (tfp.math.ode, tfp.math.ode.Solver),
+}
+_REGISTER = 'Decorate it with `@keras.saving.register_keras_serializable()`'
+
+
+class Configurable:
+  """A base of classes that Keras can serialize.
+
+  Subclasses have `parameters`, the arguments of their constructor by name; those of
+  this package are registered with Keras, others need its decorator.
+  """
+
+  def __init_subclass__(cls, **kwargs):
+    super().__init_subclass__(**kwargs)
+    if cls.__module__.startswith(_PACKAGE):
+      keras.saving.register_keras_serializable('tfp_flows')(cls)
+
+  def get_config(self) -> dict[str, Any]:
+    """The arguments of the constructor, as JSON has them.
+
+    Raises:
+      ValueError: if there is one that cannot be saved, as a lambda.
+    """
+    return serialize_arguments(_arguments(type(self), self.parameters))
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> Any:
+    """An object of a configuration; its weights are those of a new one."""
+    return cls(**deserialize_arguments(config))
+
+
+class _Scope:
+  """The objects that one configuration has met so far."""
+
+  def __init__(self):
+    self.path: list[str] = []
+    self.numbers: dict[int, tuple[int, Any]] = {}
+    self.objects: dict[int, Any] = {}
+
+
+_current = contextvars.ContextVar('scope of a configuration', default=None)
+
+
+@contextlib.contextmanager
+def separately() -> Iterator[_Scope]:
+  """Inside of it configurations refer to no object outside of it."""
+  scope = _Scope()
+  token = _current.set(scope)
+  try:
+    yield scope
+  finally:
+    _current.reset(token)
+
+
+@contextlib.contextmanager
+def _scope():
+  scope = _current.get()
+  with contextlib.nullcontext(scope) if scope else separately() as scope:
+    yield scope
+
+
+def serialize_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+  """`serialize` of each argument."""
+  with _scope():
+    return {name: serialize(value, f'.{name}') for name, value in arguments.items()}
+
+
+def deserialize_arguments(config: dict[str, Any]) -> dict[str, Any]:
+  """`deserialize` of each argument."""
+  with _scope():
+    return {name: deserialize(value) for name, value in config.items()}
+
+
+def serialize(value: Any, step: str = '') -> Any:
+  """Returns `value` as JSON.
+
+  Args:
+    value: a number, string or None; an array, tensor, dtype, shape or variable; a list,
+      tuple or dictionary; a function or class with a name; an object of Keras, of
+      TensorFlow Probability, or of a class of this package or registered with Keras.
+    step: how one comes here from what `serialize` was called with before.
+
+  Raises:
+    ValueError: for anything else; says where it is.
+  """
+  if value is None or type(value) in (bool, int, float, str):
+    return value
+  with _scope() as scope:
+    scope.path.append(step)
+    try:
+      if isinstance(value, (tf.Module, tf.Variable, keras.layers.Layer)):
+        return _once(value, scope)
+      return _encode(value)
+    finally:
+      scope.path.pop()
+
+
+def deserialize(node: Any) -> Any:
+  """What `serialize` returned the JSON of; weights are those of new objects.
+
+  Raises:
+    ValueError: if it names something that is unknown, or not allowed.
+  """
+  if isinstance(node, list):
+    with _scope():
+      return [deserialize(item) for item in node]
+  if not isinstance(node, dict):
+    return node
+  if node.get('type') not in _DECODERS:
+    raise ValueError(
+      f'Expected a configuration that tfp_flows wrote; received {str(node)[:200]}.'
+    )
+  with _scope() as scope:
+    value = _DECODERS[node['type']](node)
+    if 'number' in node:
+      scope.objects[node['number']] = value
+    return value
+
+
+def _once(value, scope):
+  """The JSON of an object with an identity, or where it stood before."""
+  if id(value) not in scope.numbers:
+    node = _encode(value)
+    # The object is kept, so that its id is no other's.
+    scope.numbers[id(value)] = len(scope.numbers), value
+    return dict(node, number=len(scope.numbers) - 1)
+  return dict(type='same', same=scope.numbers[id(value)][0])
+
+
+def _encode(value):
+  for kinds, encode in _ENCODERS:
+    if isinstance(value, kinds):
+      return encode(value)
+  cls = type(value)
+  if _is_of_keras(cls) or _is_registered(cls):
+    return dict(type='keras', config=_keras_config(value))
+  if dataclasses.is_dataclass(cls) and cls.__module__.startswith(_PACKAGE):
+    return _encode_dataclass(value)
+  if cls.__module__.startswith('tensorflow_probability.'):
+    return _encode_tfp(value)
+  raise _error(value, f'{_REGISTER} if it is of a class of yours.')
+
+
+def _error(value, remedy):
+  path = ''.join(_current.get().path).lstrip('.') or 'the top'
+  return ValueError(
+    f'Expected arguments that can be saved; received {value!r} at {path}. {remedy} Or '
+    f'save the weights only.'
+  )
+
+
+def _encode_array(value, kind):
+  value = np.asarray(value)
+  flat = value.reshape(-1)
+  if value.dtype.kind in 'cOSU':
+    raise _error(value, 'Pass real numbers.')
+  if value.dtype.kind not in 'biuf':
+    flat = flat.astype(np.float64)  # bfloat16
+  dtype = tf.as_dtype(value.dtype).name
+  return dict(type=kind, dtype=dtype, shape=list(value.shape), values=flat.tolist())
+
+
+def _decode_array(node):
+  dtype = tf.as_dtype(node['dtype']).as_numpy_dtype
+  # With () a scalar is one again.
+  return np.array(node['values'], dtype).reshape(node['shape'])[()]
+
+
+def _encode_variable(value):
+  node = _encode_array(value.numpy(), 'variable')
+  return dict(node, trainable=value.trainable, name=value.name.split(':')[0])
+
+
+def _decode_variable(node):
+  return tf.Variable(
+    _decode_array(node), trainable=node['trainable'], name=node['name']
+  )
+
+
+def _encode_transformed(value):
+  node = _encode_array(tf.convert_to_tensor(value).numpy(), 'transformed_variable')
+  variable = value.pretransformed_input
+  return dict(
+    node,
+    bijector=serialize(value.bijector, '.bijector'),
+    trainable=variable.trainable,
+    name=variable.name.split(':')[0],
+  )
+
+
+def _decode_transformed(node):
+  return tfp.util.TransformedVariable(
+    _decode_array(node),
+    deserialize(node['bijector']),
+    trainable=node['trainable'],
+    name=node['name'],
+  )
+
+
+def _encode_deferred(value):
+  return dict(
+    type='deferred_tensor',
+    input=serialize(value.pretransformed_input, '.pretransformed_input'),
+    transform=serialize(value.transform_fn, '.transform_fn'),
+    dtype=value.dtype.name,
+    shape=value.shape.as_list(),
+  )
+
+
+def _decode_deferred(node):
+  return tfp.util.DeferredTensor(
+    deserialize(node['input']),
+    deserialize(node['transform']),
+    dtype=node['dtype'],
+    shape=node['shape'],
+  )
+
+
+def _encode_list(value):
+  return [serialize(item, f'[{i}]') for i, item in enumerate(value)]
+
+
+def _encode_tuple(value):
+  if hasattr(value, '_fields'):
+    raise _error(value, 'Pass a plain tuple or a dictionary.')
+  return dict(type='tuple', items=_encode_list(value))
+
+
+def _encode_dict(value):
+  items = {k: serialize(v, f'[{k!r}]') for k, v in value.items()}
+  if not all(isinstance(k, str) for k in items):
+    raise _error(value, 'Pass a dictionary with strings as keys.')
+  return dict(type='dict', items=items)
+
+
+def _encode_named(value):
+  """A function or class, by its name."""
+  module, name = value.__module__ or '', value.__qualname__
+  if module.startswith(_PACKAGE) and name.isidentifier():
+    return dict(type='named', module=module, name=name)
+  if _is_registered(value):
+    return dict(type='registered', name=keras.saving.get_registered_name(value))
+  if _is_of_keras(value) and not isinstance(value, type):
+    return dict(type='keras', config=keras.saving.serialize_keras_object(value))
+  raise _error(value, f'Give it a name and no closure. {_REGISTER}.')
+
+
+def _decode_registered(node):
+  value = keras.saving.get_registered_object(node['name'])
+  if value is None:
+    raise ValueError(
+      f'Expected {node["name"]!r} to be registered with Keras; it is not. Import the '
+      f'module that has it.'
+    )
+  return value
+
+
+def _decode_named(node):
+  module, name = node['module'], node['name']
+  value = None
+  if module.startswith(_PACKAGE):
+    value = getattr(importlib.import_module(module), name, None)
+  # What a module has merely imported is none of its names.
+  if getattr(value, '__module__', None) != module:
+    raise ValueError(f'Expected a function or class of tfp_flows; received {node}.')
+  return value
+
+
+def _encode_dataclass(value):
+  names = [field.name for field in dataclasses.fields(value)]
+  items = {name: serialize(getattr(value, name), f'.{name}') for name in names}
+  return dict(type='dataclass', of=_encode_named(type(value)), arguments=items)
+
+
+def _decode_dataclass(node):
+  cls = deserialize(node['of'])
+  if not dataclasses.is_dataclass(cls):
+    raise ValueError(f'Expected a dataclass of tfp_flows; received {node["of"]}.')
+  return cls(**deserialize_arguments(node['arguments']))
+
+
+def _encode_tfp(value):
+  # A composition of what is no composite tensor is of a private class.
+  name = type(value).__name__.lstrip('_')
+  for namespace, (module, base) in _NAMESPACES.items():
+    cls = getattr(module, name, None)
+    if isinstance(value, base) and cls is not None:
+      arguments = _arguments(cls, _tfp_parameters(value, cls))
+      items = {k: serialize(v, f'.{k}') for k, v in arguments.items()}
+      return dict(type='tfp', name=f'{namespace}.{name}', arguments=items)
+  raise _error(value, 'Bijectors, distributions and solvers can be.')
+
+
+def _tfp_parameters(value, cls):
+  if not isinstance(value, tfp.math.ode.Solver):
+    return {k: v for k, v in value.parameters.items() if k != 'parameters'}
+  names = inspect.signature(cls.__init__).parameters
+  found = {k: getattr(value, f'_{k}') for k in names if hasattr(value, f'_{k}')}
+  # What a solver puts in the place of a None refers to itself.
+  own = getattr(found.get('make_adjoint_solver_fn'), '__module__', None) or ''
+  return {
+    k: v
+    for k, v in found.items()
+    if k != 'make_adjoint_solver_fn' or not own.startswith('tensorflow_probability.')
+  }
+
+
+def _decode_tfp(node):
+  namespace, _, name = node['name'].rpartition('.')
+  module, base = _NAMESPACES.get(namespace, (None, None))
+  cls = getattr(module, name, None)
+  if not isinstance(cls, type) or not issubclass(cls, base):
+    raise ValueError(
+      f'Expected a public class of TensorFlow Probability; received {node["name"]!r}.'
+    )
+  return cls(**deserialize_arguments(node['arguments']))
+
+
+def _arguments(cls, parameters):
+  """Those of `parameters` that the constructor of `cls` takes."""
+  known = inspect.signature(cls.__init__).parameters
+  parameters, found = parameters or {}, {}
+  for name, parameter in list(known.items())[1:]:
+    is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    is_optional = parameter.default is not parameter.empty or not is_one
+    if name not in parameters and is_optional:
+      continue
+    if name not in parameters:
+      raise ValueError(
+        f'Expected {cls.__name__} to know the argument {name!r} that it was created '
+        f'with; received {list(parameters)}. Pass `parameters=dict(locals())` to the '
+        f'constructor of its base.'
+      )
+    value = parameters[name]
+    # A default of TensorFlow Probability may be a function that has no public name.
+    if value is parameter.default and isinstance(value, types.FunctionType):
+      continue
+    found[name] = value
+  return found
+
+
+def _is_of_keras(named):
+  return (named.__module__ or '').startswith('keras.')
+
+
+def _is_registered(named):
+  name = keras.saving.get_registered_name(named)
+  return keras.saving.get_registered_object(name) is named
+
+
+def _keras_config(value):
+  try:
+    return keras.saving.serialize_keras_object(value)
+  except NotImplementedError as error:
+    raise _error(value, 'Its class has to implement `get_config`.') from error
+
+
+def _decode_keras(node):
+  config = node['config']
+  module = config.get('module') or ''
+  if module.startswith(_PACKAGE):
+    importlib.import_module(module)  # Registers its classes.
+  return keras.saving.deserialize_keras_object(config)
+
+
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
+
+# The first that fits.
+_ENCODERS: list[tuple[Any, Callable[[Any], Any]]] = [
+  (tfp.util.TransformedVariable, _encode_transformed),
+  (tfp.util.DeferredTensor, _encode_deferred),
+  (tf.Variable, _encode_variable),
+  (tf.Tensor, lambda value: _encode_array(value, 'tensor')),
+  ((np.ndarray, np.generic), lambda value: _encode_array(value, 'array')),
+  (tf.DType, lambda value: dict(type='dtype', name=value.name)),
+  (tf.TensorShape, lambda value: dict(type='shape', sizes=value.as_list())),
+  (list, _encode_list),
+  (tuple, _encode_tuple),
+  (dict, _encode_dict),
+  (_NAMED, _encode_named),
+]
+
+_DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+  'array': _decode_array,
+  'dataclass': _decode_dataclass,
+  'deferred_tensor': _decode_deferred,
+  'dict': lambda node: deserialize_arguments(node['items']),
+  'dtype': lambda node: tf.as_dtype(node['name']),
+  'keras': _decode_keras,
+  'named': _decode_named,
+  'registered': _decode_registered,
+  'same': lambda node: _current.get().objects[node['same']],
+  'shape': lambda node: tf.TensorShape(node['sizes']),
+  'tensor': lambda node: tf.constant(_decode_array(node)),
+  'tfp': _decode_tfp,
+  'transformed_variable': _decode_transformed,
+  'tuple': lambda node: tuple(deserialize(node['items'])),
+  'variable': _decode_variable,
+}

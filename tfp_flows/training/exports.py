@@ -1,0 +1,260 @@
+"""What a model computes, as functions of tensors alone, and the folders for it."""
+
+import os
+import shutil
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfp_flows.internal import keras_parameters
+from tfp_flows.training import flow_model
+
+__all__ = ['Program', 'check_folder', 'condition_spec', 'data_spec', 'inference']
+
+SEED = tf.TensorSpec([2], tf.int32, 'seed')
+
+
+class Program(NamedTuple):
+  """A function of named tensors, which returns named tensors.
+
+  Attributes:
+    name: of the function.
+    fn: called by the keywords of `inputs`.
+    inputs: name -> shape and dtype, in order.
+  """
+
+  name: str
+  fn: Callable[..., dict[str, tf.Tensor]]
+  inputs: dict[str, tf.TensorSpec]
+
+
+def inference(
+  model: flow_model.FlowModel,
+  batch_size: int | None = None,
+  condition_size: int | None = None,
+) -> list[Program]:
+  """`log_prob`, `sample`, and `encode` and `decode` if there are latents.
+
+  With the numbers of the methods of the model:
+
+    log_prob(x, seed) -> log_prob
+    sample(n, seed, temperature) -> samples
+    encode(x, seed) -> latents
+    decode(latents) -> x
+
+  Conditional models take `condition` as well, `[batch_size, K]`. There is a
+  `temperature` if the base of the latents has a mean; latents that are a structure
+  are `latents_0`, `latents_1`, and so on. What the methods refuse with a Python error,
+  pixels out of range and samples that are not finite, is here an error of TensorFlow's
+  if `batch_size` is None.
+
+  Args:
+    model: to be exported.
+    batch_size: None: any, and `sample` takes `n`, a scalar. Else that of all tensors.
+    condition_size: `K`, for models whose networks do not say it.
+
+  Raises:
+    ValueError: if the size of the condition is unknown.
+  """
+  found = _Inference(model, batch_size)
+  x, latents = data_spec(model, batch_size), found.latent_specs()
+  condition = condition_spec(model, batch_size, condition_size)
+  count = {} if batch_size else dict(n=tf.TensorSpec([], tf.int32, 'n'))
+  temperature = {}
+  if found.has_temperature:
+    dtype = model.distribution.dtype
+    temperature = dict(temperature=tf.TensorSpec([], dtype, 'temperature'))
+  programs = [
+    Program('log_prob', found.log_prob, dict(x=x, seed=SEED, **condition)),
+    Program('sample', found.sample, dict(count, seed=SEED, **temperature, **condition)),
+  ]
+  if latents:
+    programs += [
+      Program('encode', found.encode, dict(x=x, seed=SEED, **condition)),
+      Program('decode', found.decode, dict(latents, **condition)),
+    ]
+  return programs
+
+
+def data_spec(model: flow_model.FlowModel, batch_size: int | None) -> tf.TensorSpec:
+  """Of a batch of examples: integers if the model dequantizes."""
+  dequantization = model.dequantization
+  dtype = dequantization.dtype if dequantization else model.distribution.dtype
+  return tf.TensorSpec([batch_size, *model.distribution.event_shape], dtype, 'x')
+
+
+def condition_spec(
+  model: flow_model.FlowModel, batch_size: int | None, size: int | None = None
+) -> dict[str, tf.TensorSpec]:
+  """Of the condition of a batch; empty if the model takes none.
+
+  Raises:
+    ValueError: if there is a condition whose size is unknown.
+  """
+  if not model.likelihood.takes_condition:
+    return {}
+  size = size or keras_parameters.condition_size(model.distribution)
+  if size is None:
+    raise ValueError(
+      f'Expected condition_size=K, the size of the condition [..., K] of '
+      f'{model.distribution.name!r}, which its networks do not say; received none.'
+    )
+  dtype = model.distribution.dtype
+  return dict(condition=tf.TensorSpec([batch_size, size], dtype, 'condition'))
+
+
+class _Inference:
+  """The functions of `inference`."""
+
+  def __init__(self, model, batch_size):
+    self._model, self._batch_size = model, batch_size
+    self._likelihood = model.likelihood
+    # XLA leaves out assertions, and other runtimes do not know them.
+    self._is_checked = batch_size is None
+
+  @property
+  def _base(self):
+    if not hasattr(self._model.distribution, 'bijector'):
+      return None
+    return self._model.distribution.distribution
+
+  @property
+  def has_temperature(self):
+    if self._base is None:
+      return False
+    try:
+      self._base.mean()
+    except NotImplementedError:
+      return False
+    return True
+
+  def latent_specs(self):
+    if self._base is None:
+      return {}
+    shape = tf.nest.flatten(self._base.event_shape)
+    dtypes = tf.nest.flatten(self._base.dtype)
+    names = ['latents']
+    if tf.nest.is_nested(self._base.event_shape):
+      names = [f'latents_{i}' for i in range(len(shape))]
+    return {
+      name: tf.TensorSpec([self._batch_size, *s], dtype, name)
+      for name, s, dtype in zip(names, shape, dtypes, strict=True)
+    }
+
+  def log_prob(self, x, seed, condition=None):
+    x = self._in_range(x)
+    return dict(log_prob=self._likelihood.log_prob(x, condition, seed))
+
+  def sample(self, seed, n=None, temperature=1.0, condition=None):
+    n = self._batch_size if n is None else n
+    if condition is not None and self._batch_size is None:
+      condition = tf.broadcast_to(condition, [n, condition.shape[-1]])
+    if self._base is None:
+      x = self._drawn(self._likelihood.sample)(condition, seed, n)
+      return dict(samples=self._quantized(x))
+    latents = self._drawn(self._likelihood.latents)(seed, n, temperature)
+    x = self._likelihood.decode(self._batched(latents), condition)
+    return dict(samples=self._quantized(x))
+
+  def _drawn(self, draw):
+    """Random floats are others under XLA than elsewhere: as those of the model."""
+    if self._batch_size is not None:
+      return draw
+    uses_xla = self._model.jit_compile if self._model.compiled else True
+    return tf.function(draw, autograph=False, jit_compile=uses_xla)
+
+  def _batched(self, latents):
+    """`latents` with static shapes, as far as they are known."""
+    specs = self.latent_specs().values()
+    flat = [
+      tf.ensure_shape(z, spec.shape)
+      for z, spec in zip(tf.nest.flatten(latents), specs, strict=True)
+    ]
+    return tf.nest.pack_sequence_as(latents, flat)
+
+  def encode(self, x, seed, condition=None):
+    latents = self._likelihood.encode(self._in_range(x), condition, seed)
+    return dict(zip(self.latent_specs(), tf.nest.flatten(latents), strict=True))
+
+  def decode(self, condition=None, **latents):
+    structure = tf.nest.map_structure(lambda _: 0, self._base.event_shape)
+    latents = tf.nest.pack_sequence_as(structure, list(latents.values()))
+    return dict(x=self._quantized(self._likelihood.decode(latents, condition)))
+
+  def _in_range(self, x):
+    bins = self._likelihood.num_bins
+    if not self._is_checked or bins is None or x.dtype.max < bins:
+      return x
+    check = tf.debugging.assert_less(
+      tf.cast(x, tf.int32), bins, f'Expected pixel values in [0, {bins - 1}].'
+    )
+    with tf.control_dependencies([check]):
+      return tf.identity(x)
+
+  def _quantized(self, x):
+    x = tf.ensure_shape(x, [self._batch_size, *self._model.distribution.event_shape])
+    if self._is_checked:
+      x = tf.debugging.check_numerics(
+        x,
+        'Expected finite samples. The model has diverged, or an inverse did not '
+        'converge.',
+      )
+    dequantization = self._model.dequantization
+    return x if dequantization is None else dequantization.quantize(x)
+
+
+def check_known(
+  model: flow_model.FlowModel, variables: Sequence[tf.Variable], name: str
+) -> None:
+  """Raises `ValueError` unless all variables that a program reads are weights."""
+  known = {id(v.value) for v in model.variables}
+  if model.compiled and model.optimizer is not None:
+    known |= {id(v.value) for v in model.optimizer.variables}
+  unseen = [v.name for v in variables if id(v) not in known]
+  if unseen:
+    raise ValueError(
+      f'Expected every variable that `{name}` reads to be a weight of the model; '
+      f'{unseen} are not. A network inside a function is invisible to TensorFlow: '
+      f'pass it as the conditioner itself.'
+    )
+
+
+def check_folder(path: Any, overwrite: bool, known: Sequence[str]) -> None:
+  """Raises `ValueError` unless an export may be written to the folder `path`.
+
+  Args:
+    path: new, empty, or with `overwrite` an earlier export.
+    overwrite: whether that may be replaced.
+    known: what an export consists of.
+  """
+  if not os.path.exists(path):
+    return
+  if not os.path.isdir(path):
+    raise ValueError(f'Expected a folder; {path} is a file. Pass another path.')
+  found = set(os.listdir(path))
+  if not found:
+    return
+  if strange := found - set(known):
+    raise ValueError(
+      f'Expected a new or empty folder; {path} holds other things, as '
+      f'{min(strange)!r}. Pass another path.'
+    )
+  if not overwrite:
+    raise ValueError(
+      f'Expected a new or empty folder; {path} holds an export. Allow to overwrite '
+      f'it, or pass another path.'
+    )
+
+
+def clear_folder(path: Any, known: Sequence[str]) -> None:
+  """Makes the folder, without an earlier export."""
+  os.makedirs(path, exist_ok=True)
+  for name in known:
+    old = os.path.join(path, name)
+    if os.path.isdir(old):
+      shutil.rmtree(old)
+    elif os.path.exists(old):
+      os.remove(old)
