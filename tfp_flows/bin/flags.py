@@ -29,7 +29,7 @@ flags.DEFINE_bool(
 flags.DEFINE_integer('num_points', 20_000, 'Training points of a 2-D toy.', 10)
 flags.DEFINE_bool('conditional', False, 'Model the data given their labels.')
 flags.DEFINE_string(
-  'model', 'glow', 'The model: ffjord, glow, nice, real_nvp or residual_flow.'
+  'model', 'glow', 'The model: ffjord, glow, maf, nice, real_nvp or residual_flow.'
 )
 flags.DEFINE_multi_string(
   'arg', [], 'An argument of the model, as num_steps=8; may be repeated.'
@@ -77,6 +77,21 @@ flags.DEFINE_integer('num_samples', 64, 'How many samples are drawn.', 1)
 flags.DEFINE_float('temperature', 1.0, 'Scales the latents of samples.', 0.0)
 
 SHARED = tuple(f.name for f in flags.FLAGS.flags_by_module_dict()[__name__])
+
+_LARGEST = 2**31 - 1
+
+
+def _check_number(name):
+  flags.register_validator(
+    name,
+    lambda value: value is None or abs(value) <= _LARGEST,  # NaN is not.
+    message=f'Expected a finite number, at most {_LARGEST} in size.',
+  )
+
+
+for _name in SHARED:
+  if isinstance(flags.FLAGS[_name].parser, (flags.FloatParser, flags.IntegerParser)):
+    _check_number(_name)
 
 # Of some commands, and of no run.
 flags.DEFINE_string(

@@ -85,6 +85,11 @@ def _training_batches(data: data_lib.Data) -> tf.data.Dataset:
   batch_size = min(FLAGS.batch_size, int(examples.cardinality()))
   batches = inputs.batches(examples, batch_size, shuffle_seed=FLAGS.seed)
   if FLAGS.augment_shift and data.num_bins is not None:
+    if FLAGS.augment_shift >= min(data.event_shape[:2]):
+      raise cli.UsageError(
+        f'Expected --augment_shift below the height and width of the images, '
+        f'{list(data.event_shape[:2])}; received {FLAGS.augment_shift}.'
+      )
     seeds = tf.data.Dataset.random(seed=FLAGS.seed, rerandomize_each_iteration=True)
     batches = tf.data.Dataset.zip(batches, seeds.batch(2)).map(
       lambda batch, seed: _shifted(seed, *batch), num_parallel_calls=tf.data.AUTOTUNE
@@ -184,7 +189,7 @@ def _draw(workdir, model, data):
   _draw_curves(workdir)
   try:
     drawing.draw_samples(model, data, workdir.file('samples.png'))
-  except flow_model.SamplingError as error:
+  except (flow_model.SamplingError, MemoryError, tf.errors.OpError) as error:
     print(f'\nNo samples drawn: {error}', flush=True)
 
 

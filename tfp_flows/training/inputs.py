@@ -154,15 +154,16 @@ def batches(
 
   Args:
     examples: unbatched, of known cardinality.
-    batch_size: positive int.
+    batch_size: positive int; at most as many examples as there are make a batch.
     shuffle_seed: None to keep the order; else a new order in each epoch.
     shuffle_buffer: how many examples are shuffled at a time.
   """
-  missing = -int(examples.cardinality()) % batch_size
+  count = int(examples.cardinality())
+  batch_size = max(1, min(batch_size, count))
+  missing = -count % batch_size
   filler = examples.repeat().take(missing)
   filler = filler.map(lambda x, c, w: (x, c, tf.zeros_like(w)))
   if shuffle_seed is not None:
-    count = int(examples.cardinality())
     examples = examples.shuffle(min(count, shuffle_buffer), seed=shuffle_seed)
   examples = examples.concatenate(filler)
   return examples.batch(batch_size, drop_remainder=True).prefetch(2)
