@@ -3,6 +3,7 @@
 Every run must work, or end in one line that says why it cannot:
 
   python -m tests.fuzz.flags_fuzz --cases=300 --seed=0
+  python -m tests.fuzz.flags_fuzz --absurd
 
 The flags are those of `flags.SHARED` and of the commands, the arguments of models those
 of their builders: what is added there is tried, too.
@@ -10,12 +11,12 @@ of their builders: what is added there is tried, too.
 
 import argparse
 import collections
+import functools
 import gc
 import inspect
 import os
 import pathlib
 import random
-import resource
 import shutil
 import sys
 import tempfile
@@ -47,7 +48,7 @@ OWN = dict(
 CHEAP = dict(
   adapt_examples=['1', '10', '2147483647'],
   augment_shift=['0', '1', '3', '1000000'],
-  batch_size=['3', '7', '64', '1000000'],
+  batch_size=['16', '64', '1000000'],
   epochs=['1', '2'],
   frames=['2', '3'],
   image_size=['6', '8', '9'],
@@ -56,15 +57,21 @@ CHEAP = dict(
   num_points=['10', '50'],
   num_samples=['1', '2', '9'],
 )
-# Numbers of bytes that no machine has; for a process with a limit only.
-ABSURD = dict(
-  frames=['2000000000'],
-  image_size=['1000000'],
-  noise_samples=['100000000', '2147483647'],
-  num_points=['2000000000'],
-  num_samples=['2000000000'],
+# What takes more memory than there is; for processes with a limit.
+ABSURD = (
+  ('train', 'whole.csv', ['--model=real_nvp', '--arg=width=1000000']),
+  ('train', 'whole.csv', ['--model=real_nvp', '--arg=width=1000000000']),
+  ('train', 'whole_images', ['--model=glow', '--arg=width=1000000']),
+  ('train', 'whole.csv', ['--model=maf', '--arg=hidden=[1000000, 1000000]']),
+  ('train', 'whole.csv', ['--model=maf', '--arg=hidden=[10000000000000]']),
+  ('train', 'whole.csv', ['--model=nice', '--arg=num_steps=1000000000']),
+  ('train', 'moons', ['--model=nice', '--num_points=2000000000']),
+  ('train', 'whole_images', ['--model=nice', '--image_size=1000000']),
+  ('train', 'whole.csv', ['--model=nice', '--num_samples=2000000000', '--epochs=1']),
+  ('sample', None, ['--num_samples=2000000000']),
+  ('evaluate', None, ['--noise_samples=2000000000']),
+  ('interpolate', None, ['--frames=2000000000']),
 )
-ABSURD_ARGS = ('1000000', '1048576', '1000000000')
 
 NUMBERS = ['', 'abc', 'nan', '-1', '1.5', '1e3', '1e999', 'inf', '9' * 40, '9' * 5000]
 NUMBERS += ['0x10', ' 2', '\u0663', '1_0', '--', '-0', '0', '1', '2']
@@ -89,6 +96,10 @@ TINY = {
     'num_hidden=1',
   ],
 }
+
+
+# Bytes for one of them; TensorFlow alone has addresses of half of it.
+MEMORY = 7 * 2**30
 
 
 class World(NamedTuple):
@@ -143,24 +154,24 @@ def build_world(root: pathlib.Path) -> World:
   return world
 
 
-def cases(world: World, count: int, seed: int, absurd: bool) -> Iterator[Case]:
+def cases(world: World, count: int, seed: int) -> Iterator[Case]:
   """Random cases; the same for the same seed."""
   for i in range(count):
-    yield _Maker(world, random.Random(f'{seed}-{i}'), absurd, i).case()
+    yield _Maker(world, random.Random(f'{seed}-{i}'), i).case()
 
 
 def _base(world, dataset, model):
   args = [f'--arg={a}' for a in TINY[model]]
   words = [f'--dataset={dataset}', f'--data_dir={world.root}/tfds', '--nojit']
-  return [*words, f'--model={model}', *args, '--epochs=1', '--batch_size=8']
+  return [*words, f'--model={model}', *args, '--epochs=1']
 
 
 class _Maker:
   """Makes one case."""
 
-  def __init__(self, world, rng, absurd, index):
-    self._world, self._rng, self._absurd = world, rng, absurd
-    self._index = index
+  def __init__(self, world, rng, index):
+    self._world, self._rng = world, rng
+    self._index, self._tried = index, set()
 
   def case(self) -> Case:
     rng = self._rng
@@ -172,6 +183,8 @@ class _Maker:
         [self._flag, self._argument, self._structure, self._unknown], [5, 4, 2, 1]
       )[0]
       words = change(command, words)
+    cheap = dict(epochs=1, batch_size=64, num_points=50)
+    words += [f'--{k}={v}' for k, v in cheap.items() if k not in self._tried]
     if rng.random() < 0.25:
       words = self._in_a_flagfile(words)
     return Case(command, words)
@@ -223,6 +236,7 @@ class _Maker:
   def _words_for(self, name):
     """A flag with a value that may or may not be good for it."""
     rng, flag = self._rng, flags.FLAGS[name]
+    self._tried.add(name)
     if isinstance(flag.parser, flags.BooleanParser):
       forms = [f'--{name}', f'--no{name}', f'--{name}=true', f'--{name}=maybe']
       return [rng.choice([*forms, f'--{name}='])]
@@ -249,8 +263,6 @@ class _Maker:
     )
     if name in special:
       return special[name]
-    if self._absurd and name in ABSURD and self._rng.random() < 0.3:
-      return ABSURD[name]
     if name in CHEAP:
       return CHEAP[name]
     parser = flag.parser
@@ -271,8 +283,6 @@ class _Maker:
     value = rng.choice(VALUES)
     if default is not None and rng.random() < 0.4:
       value = str(default.default)
-    if self._absurd and rng.random() < 0.1:
-      value = rng.choice(ABSURD_ARGS)
     return rng.choices([f'{name}={value}', name, value], [12, 1, 1])[0]
 
   def _argument(self, command, words):
@@ -326,29 +336,36 @@ class _Maker:
     return [*outside, f'--flagfile={place}']
 
 
-def limit_memory(more: int) -> None:
-  """Lets this process have so many bytes more than it has."""
-  with open('/proc/self/statm') as file:
-    now = int(file.read().split()[0]) * resource.getpagesize()
-  resource.setrlimit(resource.RLIMIT_AS, (now + more, resource.RLIM_INFINITY))
+def absurd_cases(world: World) -> Iterator[Case]:
+  """What takes more memory than there is."""
+  for command, dataset, words in ABSURD:
+    if dataset is None:
+      yield Case(command, [f'--workdir={world.runs[1]}', *words])
+    else:
+      path = f'{world.root}/{dataset}' if dataset.endswith('.csv') else dataset
+      first = [f'--dataset={path}', f'--data_dir={world.root}/tfds', '--nojit']
+      yield Case(command, [*first, f'--workdir={world.root}/new', *words])
 
 
-def fuzz(count: int, seed: int, root: pathlib.Path, absurd: bool, verbose: bool):
-  """Runs the cases; returns the outcomes, each with its case."""
+def fuzz(
+  count: int, seed: int, root: pathlib.Path, absurd: bool, verbose: bool
+) -> list[tuple[Case, running.Outcome]]:
+  """Runs the cases; returns each with its outcome."""
   world = build_world(root)
-  if absurd:
-    limit_memory(3 * 2**30)
   found = []
-  for i, case in enumerate(cases(world, count, seed, absurd)):
-    start = time.time()
-    outcome = running.run(case.command, case.words)
+  run = functools.partial(running.run_process, memory=MEMORY) if absurd else running.run
+  made = absurd_cases(world) if absurd else cases(world, count, seed)
+  for i, case in enumerate(made):
+    start, words = time.time(), ' '.join(ascii(w) for w in case.words)
+    if verbose:
+      print(f'{i}: {case.command} {words}'[:2000], flush=True)
+    outcome = run(case.command, case.words)
     found.append((case, outcome))
-    if verbose or outcome.kind == running.UNCLASSIFIED:
-      words = ' '.join(ascii(w) for w in case.words)
-      print(f'{i} [{time.time() - start:.1f} s] {case.command} {words}'[:2000])
-      print(f'  {outcome.kind}: {ascii(outcome.text)[:300]}', flush=True)
+    if verbose:
+      seconds = f'{time.time() - start:.1f} s'
+      print(f'  {seconds}, {outcome.kind}: {ascii(outcome.text)[:300]}', flush=True)
     if outcome.kind == running.UNCLASSIFIED:
-      print(outcome.text, flush=True)
+      print(f'{i}: {case.command} {words}\n{outcome.text}', flush=True)
     shutil.rmtree(root / 'new', ignore_errors=True)
     if i % 20 == 19:
       keras.utils.clear_session()
@@ -359,8 +376,9 @@ def fuzz(count: int, seed: int, root: pathlib.Path, absurd: bool, verbose: bool)
 def main() -> None:
   """Prints the number of cases and of outcomes by class."""
   parser = argparse.ArgumentParser()
-  parser.add_argument('--cases', type=int, default=300)
+  parser.add_argument('--cases', type=int, default=300, dest='count')
   parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--absurd', action='store_true', help='Sizes beyond memory.')
   parser.add_argument('--verbose', action='store_true')
   options = parser.parse_args()
   # The commands read their own flags, none of this script.
@@ -368,7 +386,7 @@ def main() -> None:
   start = time.time()
   with tempfile.TemporaryDirectory() as root:
     os.chdir(root)
-    found = fuzz(options.cases, options.seed, pathlib.Path(root), True, options.verbose)
+    found = fuzz(**vars(options), root=pathlib.Path(root))
   kinds = collections.Counter(outcome.kind for _, outcome in found)
   print(f'{len(found)} cases in {time.time() - start:.0f} s: {dict(kinds)}')
   sys.exit(int(kinds[running.UNCLASSIFIED] > 0))

@@ -4,8 +4,10 @@ import contextlib
 import io
 import os
 import re
+import resource
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -56,6 +58,19 @@ def run(name: str, words: Sequence[str], seconds: int = 120) -> Outcome:
   except BaseException:
     return Outcome(UNCLASSIFIED, traceback.format_exc())
   return _classified(code, err.getvalue())
+
+
+def run_process(name: str, words: Sequence[str], memory: int) -> Outcome:
+  """Calls a command in a process that can have so many bytes."""
+  done = subprocess.run(
+    [sys.executable, '-m', f'tfp_flows.bin.{name}', *words],
+    capture_output=True,
+    text=True,
+    errors='backslashreplace',
+    check=False,
+    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory)),
+  )
+  return _classified(done.returncode, done.stderr)
 
 
 def _call(command, reads_run, words):
