@@ -5,12 +5,19 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal import checks
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tfp_private
 
-__all__ = ['FlowBijector', 'adapt', 'forward_and_log_det', 'inverse_and_log_det']
+__all__ = [
+  'FlowBijector',
+  'adapt',
+  'check_bijectors',
+  'forward_and_log_det',
+  'inverse_and_log_det',
+]
 
 tfb = tfp.bijectors
 
@@ -61,7 +68,7 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     super().__init__(
       forward_min_event_ndims=forward_min_event_ndims,
       inverse_min_event_ndims=inverse_min_event_ndims,
-      dtype=None if dtype is None else tf.as_dtype(dtype),
+      dtype=None if dtype is None else checks.as_dtype(dtype, type(self).__name__),
       validate_args=validate_args,
       parameters=parameters,
       name=name,
@@ -255,6 +262,19 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     return {}  # No parameter of a flow layer has a batch shape.
 
 
+def check_bijectors(bijectors: Any, owner: str) -> None:
+  """Raises `ValueError` unless `bijectors` is a list of bijectors."""
+  is_list = isinstance(bijectors, (list, tuple))
+  strangers = (
+    [b for b in bijectors if not isinstance(b, tfb.Bijector)] if is_list else []
+  )
+  if strangers or not is_list:
+    raise ValueError(
+      f'{owner} expects a list of bijectors; received '
+      f'{type(strangers[0] if strangers else bijectors).__name__}.'
+    )
+
+
 def forward_and_log_det(
   bijector: tfb.Bijector,
   x: tf.Tensor,
@@ -295,7 +315,7 @@ def _broadcast_batch(x, event_ndims, condition):
   batch = x.shape[: x.shape.rank - event_ndims]
   other = condition.shape[:-1]
   if batch.is_fully_defined() and other.is_fully_defined():
-    both = tf.broadcast_static_shape(batch, other)
+    both = _broadcast_shapes(batch, other)
     if both == batch:
       return x
   elif batch.rank >= other.rank:
@@ -306,6 +326,16 @@ def _broadcast_batch(x, event_ndims, condition):
     )
   event = x.shape[x.shape.rank - event_ndims :]
   return tf.broadcast_to(x, tf.concat([both, event], axis=0))
+
+
+def _broadcast_shapes(batch, other):
+  try:
+    return tf.broadcast_static_shape(batch, other)
+  except ValueError as error:
+    raise ValueError(
+      f'Expected `condition` with a batch shape that broadcasts against that of the '
+      f'events, {batch.as_list()}; received {other.as_list()}.'
+    ) from error
 
 
 def _sum_extra(log_det, event_ndims, min_event_ndims):

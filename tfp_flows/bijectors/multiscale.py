@@ -61,10 +61,11 @@ class Multiscale(flow_bijector.FlowBijector):
       ValueError: if there is no level, or only one channel to halve.
     """
     parameters = dict(locals())
+    flow_bijector.check_bijectors(levels, 'Multiscale')
     if not levels:
       raise ValueError('Multiscale expects at least one level; received none.')
     self._levels = list(levels)
-    self._event = tf.TensorShape(event_shape)
+    self._event = tf.TensorShape(shapes.as_event_shape(event_shape, 'Multiscale'))
     self._masks, self._level_shapes = [], []
     shape = self._event
     for level in self._levels[:-1]:

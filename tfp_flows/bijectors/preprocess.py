@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
+from tfp_flows.internal import checks
 
 __all__ = ['Preprocess']
 
@@ -59,8 +60,7 @@ class Preprocess(flow_bijector.FlowBijector):
       ValueError: for other values.
     """
     parameters = dict(locals())
-    if num_bins < 2:
-      raise ValueError(f'Preprocess expects num_bins >= 2; received {num_bins}.')
+    num_bins = checks.as_count(num_bins, 'num_bins', 2, owner='Preprocess')
     if alpha is not None and not 0.0 < alpha < 0.5:
       raise ValueError(
         f'Preprocess expects alpha=None or 0 < alpha < 0.5; received {alpha}.'

@@ -62,6 +62,7 @@ class Repeated(reversible.Composition):
       ValueError: if there is no step, if they are not alike, or if there is one that
         cannot be repeated.
     """
+    flow_bijector.check_bijectors(steps, 'Repeated')
     if not steps:
       raise ValueError('Repeated expects at least one step; received none.')
     variables = [step.variables for step in steps]

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import log_det_estimators
+from tfp_flows.internal import checks
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
 from tfp_flows.math import fixed_point
@@ -80,7 +81,8 @@ class ResidualFlow(flow_bijector.FlowBijector):
       name: name of the layer.
 
     Raises:
-      ValueError: if `event_shape` is not static or of another rank.
+      ValueError: if `event_shape` is not static or of another rank, or a number is
+        out of range.
 
     Warns:
       UserWarning: if the branch has a `max_lipschitz` for which the variance of
@@ -89,6 +91,11 @@ class ResidualFlow(flow_bijector.FlowBijector):
     parameters = dict(locals())
     self._event = shapes.as_event_shape(event_shape, 'ResidualFlow')
     self._log_det = log_det or log_det_estimators.LogDet()
+    if tolerance is not None and not 0.0 < tolerance < 1.0:
+      raise ValueError(
+        f'ResidualFlow expects a tolerance in (0, 1), or None; received {tolerance}.'
+      )
+    checks.as_count(max_iterations, 'max_iterations', owner='ResidualFlow')
     self._tolerance, self._max_iterations = tolerance, max_iterations
     self._salt = parameters['seed'] = seeds.default_seed(seed)
     with tf.name_scope(name) as scope:

@@ -59,6 +59,7 @@ class Sequential(reversible.Composition):
       ValueError: if there is none, or one that `memory` does not allow.
     """
     parameters = dict(locals())
+    flow_bijector.check_bijectors(bijectors, 'Sequential')
     if not bijectors:
       raise ValueError('Sequential expects at least one bijector; received none.')
     reversible.check_memory(memory, bijectors)

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
+from tfp_flows.internal import checks
 from tfp_flows.internal import shapes
 
 __all__ = ['Squeeze']
@@ -45,10 +46,7 @@ class Squeeze(flow_bijector.FlowBijector):
         or width is not a multiple of `block_size`.
     """
     parameters = dict(locals())
-    if int(block_size) != block_size or block_size < 2:
-      raise ValueError(
-        f'Squeeze expects an integer block_size >= 2; received {block_size}.'
-      )
+    block_size = checks.as_count(block_size, 'block_size', 2, owner='Squeeze')
     if order not in ('glow', 'real_nvp'):
       raise ValueError(
         f"Squeeze expects order 'glow' or 'real_nvp'; received {order!r}."

@@ -5,6 +5,7 @@ numbers it needs for each changed one, and in `params_first` whether all of the 
 kind come first or all of the first changed one.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
+from tfp_flows.internal import checks
 from tfp_flows.internal import serialization
 from tfp_flows.internal import weight_values
 from tfp_flows.math import scales
@@ -169,9 +171,10 @@ class RationalQuadratic(serialization.Configurable):
     Raises:
       ValueError: if the bins do not fit into the interval.
     """
-    if num_bins < 2 or bound <= 0 or num_bins * min_bin_size >= 1:
+    num_bins = checks.as_count(num_bins, 'num_bins', 2)
+    if not (0 < bound < math.inf and min_bin_size >= 0 and num_bins * min_bin_size < 1):
       raise ValueError(
-        f'Expected num_bins >= 2, bound > 0 and num_bins * min_bin_size < 1; '
+        f'Expected num_bins >= 2, bound > 0 and num_bins * min_bin_size in [0, 1); '
         f'received {num_bins}, {bound} and {min_bin_size}.'
       )
     self.params_per_dim = 3 * num_bins - 1

@@ -2,8 +2,11 @@
 
 import contextlib
 import importlib.resources
+import io
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -14,6 +17,17 @@ from absl import logging
 __all__ = ['UsageError', 'configs', 'expand_config', 'run']
 
 _LIST = flags.DEFINE_bool('list_configs', False, 'List the named configurations.')
+
+
+# Where TensorFlow says an operation failed, around what it says of the failure.
+_TRACE = re.compile(
+  r'^Graph execution error:\s*(Detected at node .*\n|<stack.*\n|  File .*\n|\s*\n)*'
+)
+_NODE = re.compile(
+  r'Error in user-defined function passed to .*? with iterator: \S+: |'
+  r'\{\{.*?\}\} ?|\s*\[\[.*|\s*\[Op:.*',
+  re.S,
+)
 
 
 class UsageError(ValueError):
@@ -58,8 +72,10 @@ def expand_workdir(argv: Sequence[str]) -> list[str]:
   """Puts the `flags.txt` of `--workdir=DIR` first, if no flagfile is given."""
   if any(word.lstrip('-').startswith('flagfile') for word in argv):
     return list(argv)
-  for word in argv:
-    key, _, value = word.lstrip('-').partition('=')
+  for i, word in enumerate(argv):
+    key, has_value, value = word.lstrip('-').partition('=')
+    if not has_value:
+      value = ''.join(argv[i + 1 : i + 2])
     path = os.path.join(os.path.expanduser(value), 'flags.txt')
     if word.startswith('-') and key == 'workdir' and os.path.exists(path):
       return [argv[0], f'--flagfile={path}', *argv[1:]]
@@ -110,7 +126,7 @@ def _modules():
 def _parse(argv):
   try:
     expanded = expand_config(argv)
-    words = flags.FLAGS(expanded)
+    words = _parsed(expanded)
     if flags.FLAGS.config is not None and len(expanded) == len(argv):
       raise UsageError(
         'Expected --config on the command line; received it in a flagfile. Put '
@@ -118,7 +134,7 @@ def _parse(argv):
       )
     if words[1:]:
       raise UsageError(f'Expected flags only, as --workdir=DIR; received {words[1:]}.')
-  except (flags.Error, UsageError, OSError) as error:
+  except (flags.Error, ValueError, OSError) as error:
     _exit(error)
   if _LIST.value:
     print('\n'.join(configs()))
@@ -126,9 +142,28 @@ def _parse(argv):
   return words
 
 
+def _parsed(argv):
+  with contextlib.redirect_stderr(io.StringIO()) as said:
+    words = flags.FLAGS(argv)
+  if 'circular' in said.getvalue():
+    raise UsageError(
+      f'Expected flagfiles that do not name themselves; received '
+      f'{said.getvalue().split(":")[-1].strip()}, which does.'
+    )
+  for name in flags.FLAGS:
+    values = flags.FLAGS[name].value
+    for value in values if isinstance(values, list) else [values]:
+      if isinstance(value, str) and value != ''.join(value.splitlines()):
+        raise UsageError(
+          f'Expected --{name} on one line, as a flagfile has it; received {value!r}.'
+        )
+  return words
+
+
 def _guarded(main):
   if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)
+    # Of TFDS come warnings about what an error then says in one line.
+    logging.set_verbosity(logging.ERROR)
   with _silenced():
     import keras  # Slow: only once the flags are known to be good.
     import tensorflow as tf
@@ -138,13 +173,40 @@ def _guarded(main):
   keras.config.disable_traceback_filtering()
   tf.get_logger().setLevel('ERROR')
   try:
-    main()
+    with _plain_warnings():
+      main()
   except KeyboardInterrupt:
     _exit('interrupted')
-  except (ValueError, OSError, tf.errors.OpError) as error:
+  except (ValueError, OSError, MemoryError, tf.errors.OpError) as error:
     if logging.get_verbosity() > logging.INFO:
       raise
-    _exit(error)
+    _exit(_explained(error) if isinstance(error, tf.errors.OpError) else error)
+
+
+@contextlib.contextmanager
+def _plain_warnings():
+  """Shows a warning as one line, and not with the line of code that gave it."""
+
+  def show(message, *_, **__):
+    print(f'warning: {_line(message)}', file=sys.stderr)
+
+  with warnings.catch_warnings():
+    warnings.showwarning = show
+    yield
+
+
+def _explained(error):
+  """What TensorFlow says of an operation that failed, in one line."""
+  text = _TRACE.sub('', str(error.message)).strip()
+  line = _line(_NODE.sub('', text) or type(error).__name__)
+  if 'IteratorGetNext' in str(error.message):
+    return (
+      f'Expected examples that can be read from --dataset={flags.FLAGS.dataset}; '
+      f'received {line.rstrip(".")}. Restore the files of the data set.'
+    )
+  if 'OOM' in line or 'memory' in line:
+    return f'{line}. Lower --batch_size or the sizes of the model.'
+  return line
 
 
 @contextlib.contextmanager
@@ -165,8 +227,16 @@ def _silenced():
 
 
 def _exit(error):
+  if isinstance(error, MemoryError):
+    error = (
+      f'Expected enough memory; {_line(error)}. Lower the size of the model, of the '
+      f'data or of --batch_size.'
+    )
+  print(f'error: {_line(error)}', file=sys.stderr)
+  sys.exit(1)
+
+
+def _line(error):
   lines = str(error).strip().splitlines() or [type(error).__name__]
   # Inside a traced function TensorFlow puts the trace before the message.
-  line = lines[-1].strip() if lines[0] == 'in user code:' else lines[0]
-  print(f'error: {line}', file=sys.stderr)
-  sys.exit(1)
+  return lines[-1].strip() if lines[0] == 'in user code:' else lines[0]

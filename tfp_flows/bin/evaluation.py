@@ -47,7 +47,8 @@ def report(
   passes = _log_probs(model, data, part, num_samples, num_estimates, estimator)
   log_prob = passes.mean(axis=0)
   count = len(log_prob)
-  error, error_of_estimates = log_prob.std(ddof=1) / np.sqrt(count), 0.0
+  error = log_prob.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
+  error_of_estimates = 0.0
   if num_estimates > 1:
     error_of_estimates = passes.mean(axis=1).std(ddof=1) / np.sqrt(num_estimates)
     error = np.hypot(error, error_of_estimates)
@@ -83,7 +84,8 @@ def report(
     )
   print(f'{part}: {text}, {count} examples', flush=True)
   with open(path, 'w') as file:
-    json.dump(result, file, indent=2)
+    # One example has no standard error, and JSON no NaN.
+    json.dump({k: None if v != v else v for k, v in result.items()}, file, indent=2)
 
 
 def _estimator():

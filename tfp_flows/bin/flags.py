@@ -29,7 +29,7 @@ flags.DEFINE_bool(
 flags.DEFINE_integer('num_points', 20_000, 'Training points of a 2-D toy.', 10)
 flags.DEFINE_bool('conditional', False, 'Model the data given their labels.')
 flags.DEFINE_string(
-  'model', 'glow', 'The model: ffjord, glow, nice, real_nvp or residual_flow.'
+  'model', 'glow', 'The model: ffjord, glow, maf, nice, real_nvp or residual_flow.'
 )
 flags.DEFINE_multi_string(
   'arg', [], 'An argument of the model, as num_steps=8; may be repeated.'
@@ -101,6 +101,20 @@ FREE = (
   'temperature',
   'workdir',
 )
+_LARGEST = 2**31 - 1
+
+
+def _check_number(name):
+  flags.register_validator(
+    name,
+    lambda value: value is None or abs(value) <= _LARGEST,  # NaN is not.
+    message=f'Expected a finite number, at most {_LARGEST} in size.',
+  )
+
+
+for _name in SHARED:
+  if isinstance(flags.FLAGS[_name].parser, (flags.FloatParser, flags.IntegerParser)):
+    _check_number(_name)
 
 # Of some commands, and of no run.
 flags.DEFINE_string(

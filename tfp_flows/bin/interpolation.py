@@ -46,7 +46,7 @@ def interpolate(first: int, second: int, frames: int, output: str | None) -> Non
     condition = interpolation.lerp(ends[0], ends[1], weights)
   walks = np.stack(
     [
-      model.decode(path(z[0], z[1], weights), condition).numpy()
+      model.decode(_between(path, z, weights), condition).numpy()
       for path in (interpolation.lerp, interpolation.slerp)
     ]
   )
@@ -59,3 +59,8 @@ def interpolate(first: int, second: int, frames: int, output: str | None) -> Non
   else:
     pictures.save_walks(f'{path}.png', walks)
   print(f'linear and spherical walks in {path}.npy, their picture in {path}.png')
+
+
+def _between(path, ends, weights):
+  """The path between two latents, which may be lists of one tensor per level."""
+  return tf.nest.map_structure(lambda z: path(z[0], z[1], weights), ends)

@@ -1,10 +1,8 @@
 """From flags to data and model; the files of a workdir."""
 
-import ast
 import contextlib
 import errno
 import fcntl
-import inspect
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from absl import flags
 from tfp_flows import bijectors
 from tfp_flows import data as data_lib
 from tfp_flows import models
+from tfp_flows.bin import arguments
 from tfp_flows.bin import cli
 from tfp_flows.bin import flags as flags_lib
 from tfp_flows.training import files
@@ -72,7 +71,12 @@ def examples(part: tf.data.Dataset, data: data_lib.Data) -> tf.data.Dataset:
   def example(x, label=None):
     condition = None
     if FLAGS.conditional:
-      condition = tf.one_hot(label, data.num_classes, dtype=FLAGS.dtype)
+      check = tf.debugging.Assert(
+        (label >= 0) & (label < tf.cast(data.num_classes, label.dtype)),
+        [f'Expected labels from 0 to {data.num_classes - 1}; received', label],
+      )
+      with tf.control_dependencies([check]):
+        condition = tf.one_hot(label, data.num_classes, dtype=FLAGS.dtype)
     if data.num_bins is None:
       x = tf.cast(x, FLAGS.dtype)
     return x, condition, 1.0
@@ -99,7 +103,7 @@ def make_model(data: data_lib.Data) -> flow_model.FlowModel:
       f'{FLAGS.model!r}.'
     )
   builder = models.MODELS[FLAGS.model]
-  given = _model_args(builder)
+  given = arguments.parse(builder, FLAGS.arg, _GIVEN)
   options: dict[str, Any] = dict(
     seed=FLAGS.seed,
     dtype=FLAGS.dtype,
@@ -108,7 +112,7 @@ def make_model(data: data_lib.Data) -> flow_model.FlowModel:
   )
   try:
     distribution = builder(data.event_shape, **options | given)
-  except TypeError as error:
+  except (TypeError, OverflowError) as error:
     raise cli.UsageError(
       f'Expected arguments that fit {FLAGS.model}; received {FLAGS.arg}: {error}'
     ) from error
@@ -116,23 +120,6 @@ def make_model(data: data_lib.Data) -> flow_model.FlowModel:
     # Norms and iterated inverses need more digits than TensorFloat has.
     tf.config.experimental.enable_tensor_float_32_execution(False)
   return flow_model.FlowModel(distribution, seed=FLAGS.seed)
-
-
-def _model_args(builder):
-  known = [p for p in inspect.signature(builder).parameters if p not in _GIVEN]
-  args = {}
-  for text in FLAGS.arg:
-    key, _, value = text.partition('=')
-    if key not in known:
-      raise cli.UsageError(
-        f'Expected --arg to be NAME=VALUE with a name of {", ".join(known)}; '
-        f'received {text!r}.'
-      )
-    try:
-      args[key] = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-      args[key] = value
-  return args
 
 
 def trained_model(data: data_lib.Data) -> flow_model.FlowModel:

@@ -7,6 +7,7 @@ import time
 import warnings
 
 import keras
+import tensorflow as tf
 from absl import flags
 
 from tfp_flows import bijectors
@@ -200,7 +201,7 @@ def _draw(workdir, model, data):
   _draw_curves(workdir)
   try:
     drawing.draw_samples(model, data, workdir.file('samples.png'))
-  except flow_model.SamplingError as error:
+  except (flow_model.SamplingError, MemoryError, tf.errors.OpError) as error:
     print(f'\nNo samples drawn: {error}', flush=True)
 
 

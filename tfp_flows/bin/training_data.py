@@ -29,7 +29,7 @@ class TrainingData:
     """Reads no example.
 
     Raises:
-      UsageError: if there are none.
+      UsageError: if there are none, or images are to be moved out of sight.
     """
     examples = runs.examples(data.train, data)
     count = int(examples.cardinality())
@@ -41,6 +41,11 @@ class TrainingData:
     self._batch_size = min(FLAGS.batch_size, count)
     self.steps_per_epoch = -(-count // self._batch_size)
     self._augments = bool(FLAGS.augment_shift) and data.num_bins is not None
+    if self._augments and FLAGS.augment_shift >= min(data.event_shape[:2]):
+      raise cli.UsageError(
+        f'Expected --augment_shift below the height and width of the images, '
+        f'{list(data.event_shape[:2])}; received {FLAGS.augment_shift}.'
+      )
 
   def epochs(self, first: int, last: int) -> tf.data.Dataset:
     """Batches `(x, condition, weight)` of the epochs `first`, ..., `last - 1`."""

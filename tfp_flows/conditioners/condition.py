@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.internal import checks
 from tfp_flows.internal import shapes
 
 __all__ = ['AddCondition']
@@ -25,6 +26,7 @@ class AddCondition(keras.layers.Layer):
     dtype: Any = None,
   ):
     super().__init__(dtype=dtype)
+    checks.as_count(condition_size, 'condition_size')
     self._event_ndims = event_ndims
     self._dense = keras.layers.Dense(
       channels, use_bias=False, kernel_initializer=initializer, dtype=dtype

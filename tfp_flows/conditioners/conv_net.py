@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.conditioners import activations
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.conditioners import network
@@ -68,7 +69,7 @@ class ConvNet(network.Network):
     seeds = initializers.SeedStream(seed)
     policy = self.dtype_policy
     *hidden, last = kernel_sizes
-    self._activation = keras.activations.get(activation)
+    self._activation = activations.activation(activation)
     self._hidden = [
       SameConv2D(
         width,

@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.conditioners import activations
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.conditioners import network
+from tfp_flows.internal import checks
 from tfp_flows.internal import shapes
 
 __all__ = ['MADE']
@@ -76,18 +78,18 @@ class MADE(network.Network):
       name: name of the layer.
 
     Raises:
-      ValueError: if `order` is no permutation, or a size is less than 1.
+      ValueError: if `order` is no permutation, a size is less than 1, or the
+        activation mixes units.
     """
     super().__init__(name=name, dtype=dtype)
-    if size < 1 or params_per_dim < 1:
-      raise ValueError(
-        f'Expected size >= 1 and params_per_dim >= 1; received {size} and '
-        f'{params_per_dim}.'
-      )
+    checks.as_count(size, 'size')
+    checks.as_count(params_per_dim, 'params_per_dim')
+    for width in hidden:
+      checks.as_count(width, 'width in hidden')
     seeds = initializers.SeedStream(seed)
     self.condition_size, self.params_first = condition_size, params_first
     self._params_per_dim = params_per_dim
-    self._activation = keras.activations.get(activation)
+    self._activation = activations.activation(activation, elementwise=True)
     # On a GPU, variables of int32 are not where XLA looks for them.
     self.places = self.add_weight(
       shape=[size], initializer='zeros', dtype='int64', trainable=False, name='places'

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from tfp_flows.conditioners import activations
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.conditioners import network
@@ -50,7 +51,7 @@ class MLP(network.Network):
     seeds = initializers.SeedStream(seed)
     policy = self.dtype_policy
     widths = [_size(input_size), *hidden]
-    self._activation = keras.activations.get(activation)
+    self._activation = activations.activation(activation)
     self._hidden = [
       keras.layers.Dense(n, kernel_initializer=seeds.he_normal(), dtype=policy)
       for n in hidden

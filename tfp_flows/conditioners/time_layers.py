@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.conditioners import activations
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.conditioners import network
@@ -126,7 +127,7 @@ class FieldNetwork(network.Network):
     self._event_shape = tuple(event_shape)
     channels = self._event_shape[-1]
     sizes = [channels, *widths, channels]
-    self._activation = keras.activations.get(activation)
+    self._activation = activations.activation(activation)
     self._linears = [
       TimeLinear(
         linear,

@@ -76,6 +76,13 @@ def load(
   Raises:
     ValueError: if there is no such data set, or it cannot be used.
   """
+  if image_size is not None and (
+    name == 'digits' or name in toy.TOYS or name.endswith(TABLES)
+  ):
+    raise ValueError(
+      f'Expected --image_size with images of TensorFlow Datasets only; received '
+      f'{image_size} with {name!r}.'
+    )
   if name == 'digits':
     return _from_arrays(*images.digits(seed), num_bins=17, num_classes=10)
   if name in toy.TOYS:
@@ -115,9 +122,11 @@ def _table(path, standardize, seed):
   table = tabular.read_table(path)
   table = table[np.random.default_rng(seed).permutation(len(table))]
   parts = [table[b] for b in _bounds(len(table), path)]
-  mean = deviation = None
-  if standardize:
-    mean, deviation = tabular.moments(parts[0])
+  # Also a table that keeps its scale must have columns that vary.
+  mean, deviation = tabular.moments(parts[0])
+  if not standardize:
+    mean = deviation = None
+  else:
     parts = [(part - mean) / deviation for part in parts]
   return Data(*map(_slices, parts), table.shape[1:], mean=mean, deviation=deviation)
 

@@ -1,5 +1,6 @@
 """Images: scikit-learn's digits, and any image set of TensorFlow Datasets."""
 
+import functools
 import os
 from typing import Any
 
@@ -48,29 +49,22 @@ def tfds_images(
     num_classes: or None.
 
   Raises:
-    ValueError: if the set is unknown, not there, has no images, or images of no
-      fixed size.
+    ValueError: if the set is unknown, not there or damaged, has no images of uint8,
+      or images of no fixed size; of a split, if it is empty.
   """
   import tensorflow_datasets as tfds  # Slow, and needed here only.
 
   try:
     builder = tfds.builder(name, data_dir=data_dir)
-  except (
-    tfds.core.registered.DatasetNotFoundError,
-    AssertionError,
-    ValueError,
-  ) as error:
+  except Exception as error:  # TFDS lets any error of names and files through.
     raise ValueError(
       f"Expected 'digits', a 2-D toy as 'moons', a path ending in .csv or .npy, or "
-      f'the name of a TensorFlow data set; received {name!r}.'
+      f'the name of a TensorFlow data set; received {name!r} '
+      f'({type(error).__name__}: {_first_line(error)}).'
     ) from error
   _prepare(builder, data_dir, download)
   features = builder.info.features
-  if 'image' not in features:
-    raise ValueError(
-      f'Expected a data set with an image; {name!r} has {sorted(features)}.'
-    )
-  shape = features['image'].shape
+  shape = _image_shape(name, features)
   if image_size is not None:
     shape = (image_size, image_size, shape[-1])
   if None in shape:
@@ -87,12 +81,15 @@ def tfds_images(
       image = _centre(image, image_size)
     return (image, features['label']) if num_classes else (image,)
 
-  def split(key):
-    return lambda part='': builder.as_dataset(
-      split=f'{key}{part}', shuffle_files=False
-    ).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+  def open_split(key, part=''):
+    if not builder.info.splits[f'{key}{part}'].num_examples:
+      raise ValueError(
+        f"Expected at least one example in '{key}{part}' of {name!r}; received none."
+      )
+    dataset = builder.as_dataset(split=f'{key}{part}', shuffle_files=False)
+    return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
-  splits = {key: split(key) for key in builder.info.splits}
+  splits = {key: functools.partial(open_split, key) for key in builder.info.splits}
   return splits, tuple(shape), num_classes
 
 
@@ -112,9 +109,27 @@ def _prepare(builder, data_dir, download):
   except Exception as error:  # TFDS lets any error of any downloader through.
     raise ValueError(
       f'Expected to download {builder.name!r} to {where}; this failed: '
-      f'{type(error).__name__}: {str(error).splitlines()[0]}. Check the network, '
+      f'{type(error).__name__}: {_first_line(error)}. Check the network, '
       f'or pass a --data_dir that has it.'
     ) from error
+
+
+def _first_line(error):
+  return next(iter(str(error).strip().splitlines()), '')
+
+
+def _image_shape(name, features):
+  """`(H, W, C)` of the feature 'image'; the first two may be None."""
+  names = sorted(features) if hasattr(features, 'keys') else []
+  if 'image' not in names:
+    raise ValueError(f'Expected a data set with an image; {name!r} has {names}.')
+  shape, dtype = features['image'].shape, features['image'].np_dtype
+  if dtype != np.uint8 or len(shape) != 3 or shape[-1] not in (1, 3, 4):
+    raise ValueError(
+      f'Expected images of uint8 and of 1, 3 or 4 channels; those of {name!r} are '
+      f'{getattr(dtype, "__name__", dtype)} of shape {shape}.'
+    )
+  return shape
 
 
 def _centre(image, size):

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal import checks
 from tfp_flows.internal import seeds
 from tfp_flows.internal import serialization
 from tfp_flows.math import random
@@ -42,11 +43,9 @@ class UniformDequantization(serialization.Configurable):
     Raises:
       ValueError: if there are fewer than 2.
     """
-    if num_bins < 2:
-      raise ValueError(
-        f'UniformDequantization expects num_bins >= 2; received {num_bins}.'
-      )
-    self.num_bins = num_bins
+    self.num_bins = checks.as_count(
+      num_bins, 'num_bins', 2, owner='UniformDequantization'
+    )
 
   @property
   def parameters(self) -> dict[str, Any]:

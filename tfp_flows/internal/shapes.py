@@ -18,14 +18,18 @@ def as_event_shape(event_shape: Sequence[int], owner: str) -> tuple[int, ...]:
   """Returns `event_shape` as a tuple of ints: `(D,)` or `(H, W, C)`."""
   if isinstance(event_shape, int):
     event_shape = (event_shape,)
-  shape = tuple(tf.TensorShape(event_shape))
-  if len(shape) not in (1, 3) or any(not n for n in shape):
+  try:
+    shape = tf.TensorShape(event_shape).as_list()
+  except (TypeError, ValueError, OverflowError):  # No shape at all, or no rank.
+    shape = None
+  if shape is None or len(shape) not in (1, 3) or any(not n for n in shape):
+    given = event_shape if shape is None else shape
     raise ValueError(
       f'{owner} expects a static event shape [D] or [H, W, C] of positive '
-      f'sizes; received {list(shape)}. Reshape the data, for example with '
+      f'sizes; received {given}. Reshape the data, for example with '
       f'`tfb.Reshape`.'
     )
-  return tuple(int(n) for n in shape)
+  return tuple(shape)
 
 
 def batch_shape(x: tf.Tensor, event_ndims: int) -> tf.Tensor | list[int]:

@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -344,5 +345,5 @@ def _all_finite(parts):
 
 def _check_positive(**values: Any) -> None:
   for name, value in values.items():
-    if value is None or not value > 0:
-      raise ValueError(f'Expected {name} > 0; received {value}.')
+    if value is None or not 0 < value < math.inf:
+      raise ValueError(f'Expected a finite {name} > 0; received {value}.')

@@ -12,11 +12,13 @@ import tensorflow_probability as tfp
 
 from tfp_flows import bijectors
 from tfp_flows import conditioners
+from tfp_flows.internal import checks
 
 __all__ = [
   'Couplings',
   'alternating_mask',
   'check_positive',
+  'flow_dtype',
   'network_policy',
   'normalizing_flow',
   'preprocessing',
@@ -92,11 +94,19 @@ def network_policy(dtype: tf.DType) -> dict[str, Any]:
   return dict(dtype=policy if policy.variable_dtype == dtype.name else dtype.name)
 
 
-def check_positive(**sizes: int) -> None:
-  """Raises `ValueError` unless every size is at least 1."""
+def flow_dtype(dtype: Any, owner: str) -> tf.DType:
+  """`dtype` if a whole flow can have it, else a `ValueError`."""
+  return checks.as_dtype(dtype, owner, (tf.float32, tf.float64))
+
+
+def check_positive(least: int = 1, **sizes: int) -> None:
+  """Raises `ValueError` unless every size is an integer of at least `least`.
+
+  Sizes that no computer has the memory or the time for are refused, too, so that a
+  slip ends in a message and not in hours of waiting.
+  """
   for name, size in sizes.items():
-    if size < 1:
-      raise ValueError(f'Expected {name} >= 1; received {size}.')
+    checks.as_count(size, name, least, 10_000 if name.startswith('num_') else 2**20)
 
 
 def preprocessing(

@@ -106,7 +106,7 @@ def ffjord(
        https://arxiv.org/abs/1810.01367
   """
   event_shape = shapes.as_event_shape(event_shape, 'ffjord')
-  dtype = tf.as_dtype(dtype)
+  dtype = building.flow_dtype(dtype, 'ffjord')
   is_image = len(event_shape) == 3
   if num_blocks is None:
     num_blocks = 2 if is_image else 1
@@ -218,7 +218,11 @@ class _Blocks:
 
 def _trace(name):
   """The estimator of a name; estimators and None are themselves."""
-  return bijectors.trace_estimator(name) if isinstance(name, str) else name
+  if isinstance(name, str):
+    return bijectors.trace_estimator(name)
+  if name is not None and not hasattr(name, 'draw'):
+    raise ValueError(f'Expected an estimator of traces or its name; received {name!r}.')
+  return name
 
 
 def _solver(name, tolerance, num_steps):

@@ -87,7 +87,7 @@ def glow(
        https://arxiv.org/abs/1807.03039
   """
   event_shape = shapes.as_event_shape(event_shape, 'glow')
-  dtype = tf.as_dtype(dtype)
+  dtype = building.flow_dtype(dtype, 'glow')
   is_image = len(event_shape) == 3
   if num_levels is None:
     num_levels = 2 if is_image else 1

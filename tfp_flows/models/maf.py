@@ -83,7 +83,7 @@ def maf(
       f'`real_nvp` for images, or flatten them.'
     )
   building.check_positive(num_layers=num_layers)
-  dtype = tf.as_dtype(dtype)
+  dtype = building.flow_dtype(dtype, 'maf')
   seeds = conditioners.SeedStream(seed)
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   for layer_order in _orders(order, num_layers):

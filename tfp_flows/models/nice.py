@@ -65,8 +65,9 @@ def nice(
        https://arxiv.org/abs/1410.8516
   """
   event_shape = shapes.as_event_shape(event_shape, 'nice')
-  dtype = tf.as_dtype(dtype)
+  dtype = building.flow_dtype(dtype, 'nice')
   building.check_positive(num_steps=num_steps, width=width)
+  building.check_positive(0, num_hidden=num_hidden)
   make = building.Couplings(
     'additive',
     'clamp',

@@ -84,10 +84,11 @@ def real_nvp(
        using Real NVP. In _ICLR_, 2017. https://arxiv.org/abs/1605.08803
   """
   event_shape = shapes.as_event_shape(event_shape, 'real_nvp')
-  dtype = tf.as_dtype(dtype)
+  dtype = building.flow_dtype(dtype, 'real_nvp')
   if num_steps is None:
     num_steps = 3 if len(event_shape) == 3 else 8
   building.check_positive(num_levels=num_levels, num_steps=num_steps, width=width)
+  building.check_positive(0, num_blocks=num_blocks)
   make = building.Couplings(
     coupling,
     scale,

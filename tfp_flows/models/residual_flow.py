@@ -110,7 +110,7 @@ def residual_flow(
        https://arxiv.org/abs/1811.00995
   """
   event_shape = shapes.as_event_shape(event_shape, 'residual_flow')
-  dtype = tf.as_dtype(dtype)
+  dtype = building.flow_dtype(dtype, 'residual_flow')
   is_image = len(event_shape) == 3
   if num_blocks is None:
     num_blocks = 4 if is_image else 16
@@ -128,6 +128,7 @@ def residual_flow(
     num_hidden=num_hidden,
     dense_width=dense_width,
   )
+  building.check_positive(0, num_dense_blocks=num_dense_blocks)
   blocks = _Blocks(
     bijectors.LogDet(_estimator(training, num_terms), _estimator(evaluation, 20)),
     lipschitz,
@@ -210,5 +211,7 @@ class _Blocks:
 def _estimator(name, num_terms=None):
   """The estimator of a name; estimators and None are themselves."""
   if not isinstance(name, str):
+    if name is not None and not callable(name):
+      raise ValueError(f'Expected an estimator or its name; received {name!r}.')
     return name
   return bijectors.log_det_estimator(name, None if name == 'exact' else num_terms)

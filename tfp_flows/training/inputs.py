@@ -155,7 +155,7 @@ def batches(
 
   Args:
     examples: unbatched, of known cardinality.
-    batch_size: positive int.
+    batch_size: positive int; at most as many examples as there are make a batch.
     shuffle_seed: None to keep the order; an int for a new order in each epoch; an
       int64 scalar tensor for one order.
     shuffle_buffer: how many examples are shuffled at a time.
@@ -163,6 +163,7 @@ def batches(
   """
   if count is None:
     count = int(examples.cardinality())
+  batch_size = max(1, min(batch_size, count))
   missing = -count % batch_size
   filler = examples.repeat().take(missing)
   filler = filler.map(lambda x, c, w: (x, c, tf.zeros_like(w)))
