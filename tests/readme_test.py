@@ -16,7 +16,9 @@ README = (ROOT / 'README.md').read_text()
 
 
 def test_python_block_runs(monkeypatch):
-  block, custom, residual, continuous = re.findall(r'```python\n(.*?)```', README, re.S)
+  block, custom, residual, continuous, health = re.findall(
+    r'```python\n(.*?)```', README, re.S
+  )
   fit = keras.Model.fit
   monkeypatch.setattr(
     keras.Model, 'fit', lambda *a, **k: fit(*a, **k | dict(epochs=1, verbose=0))
@@ -34,6 +36,8 @@ def test_python_block_runs(monkeypatch):
   own = {'x': tf.ones([4, 6])}
   exec(continuous, own)
   assert int(own['report'].evaluations[0]) > 6
+  exec(health, names)
+  assert float(names['rate'].factor) == 1.0
   assert names['samples'].shape == (16, 8, 8, 1)
   assert names['log_prob'].shape == (397,)
 

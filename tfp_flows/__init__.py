@@ -79,7 +79,16 @@ _MODULES = {
     'real_nvp',
     'residual_flow',
   ],
-  'training': ['BitsPerDim', 'FlowModel', 'LipschitzReport', 'lipschitz_report'],
+  'training': [
+    'BitsPerDim',
+    'FlowModel',
+    'Health',
+    'LipschitzReport',
+    'NonFiniteError',
+    'ScaledSchedule',
+    'StopOnNonFinite',
+    'lipschitz_report',
+  ],
 }
 
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

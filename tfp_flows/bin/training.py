@@ -40,35 +40,31 @@ def train(overwrite: bool = False) -> None:
     flush=True,
   )
   model.adapt(batches, num_examples=FLAGS.adapt_examples)
-  guard = callbacks.StopOnDivergence()
-  interrupted = False
+  interrupted, diverged = False, None
   try:
     model.fit(
       batches,
       validation_data=runs.eval_batches(data.validation, data),
       epochs=FLAGS.epochs,
-      callbacks=_callbacks(workdir, model, data, guard),
+      callbacks=_callbacks(workdir, model, data),
     )
   except KeyboardInterrupt:
     interrupted = True
     if not os.path.exists(workdir.weights):
       raise
-  except flow_model.SolverError as error:
+  except flow_model.NonFiniteError as error:
     if not os.path.exists(workdir.weights):
-      raise
-    guard.diverged = True
-    print(f'\n{error}')
-  if guard.diverged and not os.path.exists(workdir.weights):
-    raise cli.UsageError(
-      'Expected a finite loss; it became NaN or infinite in the first epoch. '
-      'Lower --learning_rate or --clip_norm.'
-    )
+      raise cli.UsageError(
+        f'{error} It became NaN or infinite in the first epoch: lower --learning_rate '
+        f'or --clip_norm.'
+      ) from error
+    diverged = error
   workdir.load_weights(model)
   _draw(workdir, model, data)
   if interrupted:
     print('\nInterrupted; the best weights so far are kept.')
-  if guard.diverged:
-    print('The loss became NaN or infinite; the best weights so far are kept.')
+  if diverged:
+    print(f'\n{diverged}\nEnded early; the best weights so far are kept.')
   evaluation.report(model, data, 'test', workdir.file('result.json'))
   print(f'{(time.time() - start) / 60:.1f} minutes; see {workdir.path}')
 
@@ -140,14 +136,12 @@ def _callbacks(
   workdir: runs.Workdir,
   model: flow_model.FlowModel,
   data: data_lib.Data,
-  guard: callbacks.StopOnDivergence,
 ) -> list[keras.callbacks.Callback]:
   # The order matters: the average is in the model when it is saved or drawn.
   monitor = dict(monitor='val_loss', mode='min')
 
   def draw():
-    if not guard.diverged:
-      _draw(workdir, model, data)
+    _draw(workdir, model, data)
 
   found = [
     keras.callbacks.ModelCheckpoint(
@@ -160,7 +154,7 @@ def _callbacks(
     ),
     callbacks.JsonLines(workdir.file('metrics.jsonl')),
     keras.callbacks.TensorBoard(workdir.file('tensorboard'), write_graph=False),
-    guard,
+    callbacks.StopOnNonFinite(),
     callbacks.Pictures(draw, FLAGS.picture_every),
   ]
   if bijectors.networks_with_norms(model.distribution):
