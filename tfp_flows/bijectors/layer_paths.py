@@ -51,10 +51,8 @@ def parts(bijector: tfb.Bijector) -> list[tuple[str, tfb.Bijector]]:
     return parts(bijector.bijector)
   if isinstance(bijector, multiscale.Multiscale):
     levels = [_uninverted(level) for level in bijector.levels]
-    return [
-      (join([f'level {i}', _own_name(level)]), level)
-      for i, level in enumerate(levels, 1)
-    ]
+    labels = [f'level {i + 1}' for i in range(len(levels))]
+    return [(join([s, _own_name(b)]), b) for s, b in zip(labels, levels)]
   if isinstance(bijector, repeated.Repeated):
     template = _uninverted(bijector.template)
     return [(_own_name(template), template)]
