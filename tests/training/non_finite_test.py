@@ -71,7 +71,7 @@ def caught(model, *data, **options):
 def everything():
   """A flow with weights, moving statistics, norms, dropout and estimates."""
   network = tff.MLP([2], 4, hidden=(4,), condition_size=3, dropout=0.1, seed=0)
-  branch = tff.LipschitzMLP([4], hidden=(4,), zero_last=False, seed=0)
+  branch = tff.LipschitzMLP([4], hidden=(4,), coeff=0.8, zero_last=False, seed=0)
   return over_normal(
     [
       tff.MovingBatchNorm([4]),
@@ -123,7 +123,7 @@ def test_a_bad_step_leaves_nothing_behind(mode):
 def test_a_run_goes_on_as_if_there_had_been_no_bad_batch():
   x, runs = normal(40, 4), []
   for has_bad in (False, True):
-    model = compiled(small_glow(), keras.optimizers.Adam(1e-2), 'xla')
+    model = compiled(small_glow(), keras.optimizers.Adam(1e-2))
     if has_bad:
       weight = np.ones(24, 'f4')
       weight[20] = np.inf
@@ -159,7 +159,7 @@ def test_a_weight():
 
 def test_a_weight_of_a_network():
   model = compiled(small_glow(condition_size=3))
-  kernel = next(v for v in model.trainable_variables if v.shape[1:] == (4, 4))
+  kernel = next(v for v in model.trainable_variables if 'dense' in v.path)
   kernel.assign(tf.tensor_scatter_nd_update(kernel.value, [[2, 0, 1]], [np.inf]))
   error = caught(model, normal(8, 4), np.eye(8, 3, dtype='f4'))
   assert (error.layer, error.what) == ('level 1 / step 3 / coupling', 'weight')
@@ -232,8 +232,6 @@ def test_a_flaw_of_a_layer(flaw):
 
 def test_the_output_of_a_network():
   model = compiled(over_normal([coupling(0), coupling(1)]))
-  for v in model.trainable_variables[2:4]:
-    assert 'mlp' in v.path
   last = model.trainable_variables[2]
   last.assign(tf.fill(last.shape, 3e38))
   error = caught(model, normal(8, 4))
@@ -287,21 +285,21 @@ def test_a_residual_flow():
 
 
 def test_a_solver():
-  flow = tff.ffjord(
-    [2], num_blocks=2, hidden=[4], training='exact', normalization='none', seed=0
-  )
-  model = compiled(flow)
+  fields = [tff.FieldMLP(2, hidden=[4], seed=i, zero_last=False) for i in range(2)]
+  solver = tff.DormandPrince(1e-4, 1e-4, max_num_steps=20)
+  exact = tff.Trace(tff.ExactTrace(), tff.ExactTrace())
+  layers = [tff.FFJORD(f, [2], exact, solver, seed=0) for f in fields]
+  base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
+  flow = tff.Sequential(layers)
+  model = compiled(tfd.TransformedDistribution(base, tfb.Invert(flow)))
   x = normal(8, 2)
   model.fit(x, verbose=0)
-  before = state(model)
-  fields = [m for m in flow.submodules if isinstance(m, tff.FFJORD)]
   for v in fields[1].trainable_variables:
-    v.assign(1e18 * tf.ones_like(v))
+    v.assign(1e3 * tf.ones_like(v))
   error = caught(model, x)
   assert isinstance(error, flow_model.SolverError)
   assert (error.step, error.layer, error.what) == (2, 'ffjord 2', 'solver')
   assert 'the solver of ffjord 2 failed' in str(error)
-  assert len(before) == len(state(model))
 
 
 # When it is looked for.
@@ -381,7 +379,7 @@ def test_bad_arguments():
 
 
 def test_a_batch_of_unknown_size():
-  # XLA keeps variables of one shape: the batch is not kept, a weight is found anyway.
+  # XLA keeps variables of one shape.
   x = np.ones([8, 4], 'f4')
   weight = np.ones(8, 'f4')
   weight[7] = np.nan
@@ -394,9 +392,9 @@ def test_a_batch_of_unknown_size():
     norm = model.distribution.bijector.bijector.bijectors[0]
     norm.shift.assign(tf.fill([4], np.nan))
     layers.append(caught(model, data, batch_size=None).layer)
-  assert [e.what for e in found] == ['batch', 'unknown']
+  assert [e.what for e in found] == ['batch', 'batch']
+  assert all('of the batch are NaN or infinite in row 2. ' in str(e) for e in found)
   assert [e.step for e in found] == [2, 2]
-  assert 'drop_remainder' in str(found[1])
   assert layers == ['act_norm', 'act_norm']
 
 

@@ -51,9 +51,8 @@ _REMEDIES = dict(
     'of the solver, or add `tff.Penalties`.'
   ),
   unknown=(
-    'No weight is, and without XLA the same step is finite, or its batch was not kept: '
-    'several replicas keep none, and `jit_compile=True` none whose size is unknown '
-    f'(`drop_remainder=True` makes it known). {_SMALLER_STEPS}'
+    'No weight is, and without XLA the same step is finite, or its batch was not kept, '
+    f'as several replicas keep none. {_SMALLER_STEPS}'
   ),
 )
 

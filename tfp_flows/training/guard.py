@@ -1,5 +1,7 @@
 """Training steps that are not finite leave nothing behind."""
 
+import concurrent.futures
+import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -8,11 +10,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal import tf_private
-
 __all__ = ['Guard']
 
 _NONE = -1
+_MOST_ROWS, _MOST_BYTES = 4096, 2**26
 
 
 class Guard:
@@ -31,7 +32,7 @@ class Guard:
   def __init__(self):
     """Creates the guard, inside of the scope of a strategy if there is one."""
     self._step, self._kept = _replicated('step'), _replicated('kept')
-    self._batches: dict[Any, list[tf.Variable]] = {}
+    self._batches: dict[Any, _Batch] = {}
 
   @property
   def step(self) -> int | None:
@@ -45,16 +46,15 @@ class Guard:
     self._kept.assign(_NONE)
 
   def batch(self) -> tuple[Any, Any, Any] | None:
-    """`x`, condition and weights of that step; None if they were not kept.
+    """Examples, condition and weights of that step; None if they were not kept.
 
-    They are not under XLA if the size of the batch is unknown to the graph, nor with
-    several replicas.
+    Several replicas keep none. Of a batch whose size the graph does not know only the
+    first rows are kept, 4096 or 64 MiB.
     """
     kept = int(self._kept.numpy())
     if kept == _NONE:
       return None
-    batch = list(self._batches.values())[kept]
-    return tuple(v if v is None else tf.identity(v) for v in batch)
+    return list(self._batches.values())[kept].read()
 
   def begin(self, written: Iterable[tf.Variable]) -> '_Step':
     """To be called first in a step, with the variables that its loss may write."""
@@ -64,29 +64,43 @@ class Guard:
     """A function that keeps step and batch; of a tensor, unless that is true."""
     if _num_replicas() > 1:
       return lambda unless: self._step.assign(tf.where(unless, self._step, number))
-    slots = self._slots(batch)
+    kept = self._kept_batch(batch)
 
     def keep():
       self._step.assign(number)
-      if slots is not None:
-        index, variables = slots
-        self._kept.assign(index)
-        for slot, tensor in zip(variables, batch):
-          if slot is not None:
-            slot.assign(tensor)
+      if kept is not None:
+        self._kept.assign(list(self._batches.values()).index(kept))
+        kept.assign(batch)
 
     return keep
 
-  def _slots(self, batch):
-    """Index and variables for batches of this shape; None if there are none."""
-    is_static = all(t.shape.is_fully_defined() for t in batch if t is not None)
-    if tf_private.in_xla() and not is_static:
+  def _kept_batch(self, batch):
+    """The variables for batches of this shape; None if shapes are unknown."""
+    shapes = [t if t is None else t.shape for t in batch]
+    if not all(s is None or (s.rank and s[1:].is_fully_defined()) for s in shapes):
       return None
-    key = tuple(t if t is None else (tuple(t.shape), t.dtype) for t in batch)
+    key = tuple(t if t is None else (*t.shape, t.dtype) for t in batch)
     if key not in self._batches:
-      with tf.init_scope():
-        self._batches[key] = tuple(t if t is None else _slot(t) for t in batch)
-    return list(self._batches).index(key), self._batches[key]
+      self._batches[key] = _outside_of_functions(lambda: _Batch(batch))
+    return self._batches[key]
+
+
+class _Batch:
+  """Variables that hold one batch."""
+
+  def __init__(self, batch):
+    self._count = tf.Variable(0, trainable=False)
+    self._slots = [t if t is None else _slot(t) for t in batch]
+
+  def assign(self, batch):
+    for slot, tensor in zip(self._slots, batch):
+      if slot is not None:
+        self._count.assign(tf.minimum(tf.shape(tensor)[0], slot.shape[0]))
+        slot.assign(_filled_up(tensor, slot.shape))
+
+  def read(self):
+    count = self._count.numpy()
+    return tuple(s if s is None else s[:count] for s in self._slots)
 
 
 class _Step:
@@ -171,8 +185,28 @@ def _replicated(name):
 
 
 def _slot(tensor):
-  shape = [n or 0 for n in tensor.shape]
-  return tf.Variable(tf.zeros(shape, tensor.dtype), trainable=False, shape=tensor.shape)
+  rows, *row = tensor.shape
+  if rows is None:
+    size = max(1, math.prod(row) * tensor.dtype.size)
+    rows = max(1, min(_MOST_ROWS, _MOST_BYTES // size))
+  return tf.Variable(tf.zeros([rows, *row], tensor.dtype), trainable=False)
+
+
+def _filled_up(tensor, shape):
+  """`tensor` with as many rows as `shape`: XLA keeps the shapes of variables."""
+  if tensor.shape == shape:
+    return tensor
+  tensor = tensor[: shape[0]]
+  missing = shape[0] - tf.shape(tensor)[0]
+  paddings = [[0, missing], *[[0, 0]] * (shape.rank - 1)]
+  return tf.ensure_shape(tf.pad(tensor, paddings), shape)
+
+
+def _outside_of_functions(make):
+  """`make()`, which may create variables though a `tf.function` is being traced."""
+  # Only the first trace may create some; another thread knows of no trace.
+  with concurrent.futures.ThreadPoolExecutor(1) as executor:
+    return executor.submit(make).result()
 
 
 def _restore_unless(good, pairs):
