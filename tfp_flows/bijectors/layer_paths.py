@@ -45,7 +45,8 @@ def parts(bijector: tfb.Bijector) -> list[tuple[str, tfb.Bijector]]:
   """What a composition consists of, with labels; empty for other bijectors.
 
   Numbers count from 1, in the order of the data. What has numbered parts itself, as
-  `Multiscale`, has no label if there is but one. A `tfb.Invert` is left out.
+  `Multiscale`, has no label if there is but one, nor has a composition that is alone
+  in another. A `tfb.Invert` is left out.
   """
   if isinstance(bijector, tfp_private.Invert):
     return parts(bijector.bijector)
@@ -113,7 +114,7 @@ def _labelled(bijectors):
     label = bijector.name
     if counts[key] > 1:
       label = f'{label} {seen[key]}'
-    elif key != label:
+    elif key != label or (len(bijectors) == 1 and parts(bijector)):
       label = ''
     found.append((label, bijector))
   return found

@@ -315,6 +315,10 @@ class FlowModel(keras.Model):
     is_array = not isinstance(x, tf.data.Dataset)
     order = self._shuffle_seed() if shuffle and is_array else None
     batches = self._batches(x, y, sample_weight, batch_size, order)
+    if self.compiled and not self.optimizer.built:
+      # A trace that creates variables starts over.
+      with self.distribute_strategy.scope():
+        self.optimizer.build(self.trainable_variables)
     with self._plain_data_errors():
       history = super().fit(
         batches, validation_data=validation_data, shuffle=False, **kwargs

@@ -58,16 +58,20 @@ class Health(keras.callbacks.Callback):
     self._x, self._condition, self._seed = x, condition, seed
     self._measure = None
 
-  def on_train_begin(self, logs=None):
-    self._measure = _measurement(self.model)
-    self._examples = self.model.as_examples(self._x)
+  def set_model(self, model):
+    if model is not self.model:
+      self._measure = None
+    super().set_model(model)
 
   def on_epoch_end(self, epoch, logs=None):
     if logs is not None:
       logs |= self.measure()
 
   def measure(self) -> dict[str, float]:
-    """The numbers for the weights as they are; during or after training."""
+    """The numbers for the weights as they are, in `fit` or after `set_model`."""
+    if self._measure is None:
+      self._measure = _measurement(self.model)
+      self._examples = self.model.as_examples(self._x)
     seed = seeds.stateless_seed(self._seed)
     found = self._measure(self._examples, self._condition, seed)
     return {name: float(value) for name, value in found.items()}
