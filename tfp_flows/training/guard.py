@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.internal import tf_private
+
 __all__ = ['Guard']
 
 _NONE = -1
@@ -25,8 +27,8 @@ class Guard:
   seeds as they were before that step, bit for bit. Its number and its batch are kept
   until `thaw`, so that the step can be repeated.
 
-  Everything happens in the graph of the step, under XLA, too: a branch that is not
-  taken, and no word to the host. All replicas of a strategy do the same.
+  Everything happens in the graph of the step, under XLA, too. All replicas of a
+  strategy do the same.
   """
 
   def __init__(self):
@@ -60,23 +62,20 @@ class Guard:
     """To be called first in a step, with the variables that its loss may write."""
     return _Step(self, [(v, tf.identity(v)) for v in written])
 
-  def _keeping(self, number, batch):
-    """A function that keeps step and batch; of a tensor, unless that is true."""
-    if _num_replicas() > 1:
-      return lambda unless: self._step.assign(tf.where(unless, self._step, number))
+  def _keep(self, first, number, batch):
+    """Keeps step and batch where `first`, a boolean scalar, is true."""
+    self._step.assign(tf.where(first, number, self._step))
     kept = self._kept_batch(batch)
-
-    def keep():
-      self._step.assign(number)
-      if kept is not None:
-        self._kept.assign(list(self._batches.values()).index(kept))
-        kept.assign(batch)
-
-    return keep
+    if kept is not None:
+      index = list(self._batches.values()).index(kept)
+      self._kept.assign(tf.where(first, tf.constant(index, tf.int64), self._kept))
+      kept.assign(first, batch)
 
   def _kept_batch(self, batch):
     """The variables for batches of this shape; None if shapes are unknown."""
     shapes = [t if t is None else t.shape for t in batch]
+    if _num_replicas() > 1:
+      return None
     if not all(s is None or (s.rank and s[1:].is_fully_defined()) for s in shapes):
       return None
     key = tuple(t if t is None else (*t.shape, t.dtype) for t in batch)
@@ -92,11 +91,12 @@ class _Batch:
     self._count = tf.Variable(0, trainable=False)
     self._slots = [t if t is None else _slot(t) for t in batch]
 
-  def assign(self, batch):
+  def assign(self, condition, batch):
     for slot, tensor in zip(self._slots, batch):
       if slot is not None:
-        self._count.assign(tf.minimum(tf.shape(tensor)[0], slot.shape[0]))
-        slot.assign(_filled_up(tensor, slot.shape))
+        count = tf.minimum(tf.shape(tensor)[0], slot.shape[0])
+        self._count.assign(tf.where(condition, count, self._count))
+        slot.assign(tf.where(condition, _filled_up(tensor, slot.shape), slot))
 
   def read(self):
     count = self._count.numpy()
@@ -134,14 +134,15 @@ class _Step:
       values = values[:1]
     good = _all_finite(values) & (guard._step < 0)
     number = tf.cast(optimizer.iterations, tf.int64) + 1
-    keep = guard._keeping(number, batch)
-    if _num_replicas() > 1:
-      # No branch may hold what replicas do together.
+    if tf_private.in_xla() or _num_replicas() > 1:
+      # Under XLA a choice between two values is free, and for a branch an accelerator
+      # would wait for the host. No branch may hold what replicas do together.
+      first = ~good & (guard._step < 0)
       updated = [v.value for v in (*model.trainable_variables, *optimizer.variables)]
       pairs = [*self._before, *((v, tf.identity(v)) for v in updated)]
       update()
       _restore_unless(good, pairs)
-      keep(good | (guard._step >= 0))
+      guard._keep(first, number, batch)
       return good
 
     def made():
@@ -151,7 +152,7 @@ class _Step:
     def undone():
       for variable, old in self._before:
         variable.assign(old)
-      tf.cond(guard._step < 0, keep, lambda: None)
+      guard._keep(guard._step < 0, number, batch)
       return tf.constant(False)
 
     return tf.cond(good, made, undone)
@@ -221,10 +222,14 @@ def _restore_unless(good, pairs):
         group=False,
       )
 
-  on_read = tf.VariableSynchronization.ON_READ
+  def is_own(variable):
+    on_read = tf.VariableSynchronization.ON_READ
+    return _num_replicas() == 1 or variable.synchronization == on_read
+
   for variable, value in pairs:
-    if variable.synchronization == on_read:
+    if is_own(variable):
       variable.assign(tf.where(good, variable, value))
-  pairs = [p for p in pairs if p[0].synchronization != on_read]
-  context = tf.distribute.get_replica_context()
-  context.merge_call(restore, args=(good, *(value for _, value in pairs)))
+  pairs = [p for p in pairs if not is_own(p[0])]
+  if pairs:
+    context = tf.distribute.get_replica_context()
+    context.merge_call(restore, args=(good, *(value for _, value in pairs)))
