@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -16,7 +17,8 @@ README = (ROOT / 'README.md').read_text()
 
 
 def test_python_block_runs(monkeypatch):
-  block, custom, residual, continuous = re.findall(r'```python\n(.*?)```', README, re.S)
+  blocks = re.findall(r'```python\n(.*?)```', README, re.S)
+  block, custom, residual, continuous, health = blocks
   fit = keras.Model.fit
   monkeypatch.setattr(
     keras.Model, 'fit', lambda *a, **k: fit(*a, **k | dict(epochs=1, verbose=0))
@@ -34,6 +36,10 @@ def test_python_block_runs(monkeypatch):
   own = {'x': tf.ones([4, 6])}
   exec(continuous, own)
   assert int(own['report'].evaluations[0]) > 6
+  small = tff.FlowModel(tff.real_nvp([2], num_steps=1, width=4))
+  own = dict(keras=keras, tff=tff, model=small, images=np.ones([64, 2], 'f4'))
+  exec(health, own)
+  assert float(own['rate'].factor) == 1.0
   assert names['samples'].shape == (16, 8, 8, 1)
   assert names['log_prob'].shape == (397,)
 

@@ -15,12 +15,12 @@ def call(command, *words):
     cli._guarded(command.main)
 
 
-def fails(capsys, command, *words):
+def fails(capsys, command, *words, code=1):
   """The one line that a failing command prints."""
   capsys.readouterr()
   with pytest.raises(SystemExit) as stop:
     call(command, *words)
-  assert stop.value.code == 1
+  assert stop.value.code == code
   lines = capsys.readouterr().err.splitlines()
   assert len(lines) == 1, lines
   assert re.match(r'error: (Expected|.* expects) .*received|error: Expected', lines[0])

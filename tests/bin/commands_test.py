@@ -103,7 +103,7 @@ def test_every_config_builds(config, data_dir):
     cli._parse(['command', *words])
     data = runs.load_data()
     model = runs.make_model(data)
-    model.compile(optimizers.make_optimizer(10))
+    optimizers.compile_model(model, 10)
   (x,) = (e[0] for e in data.test.take(1))
   assert x.shape == data.event_shape == model.distribution.event_shape
 
@@ -415,13 +415,14 @@ def test_diverging_training_says_so(tmp_path, capsys):
   words = (
     f'--workdir={tmp_path}/run',
     '--config=glow_digits',
-    '--learning_rate=1e30',
+    '--learning_rate=2e9',
     '--clip_norm=0',
     '--schedule=constant',
     '--ema=0',
     '--warmup_steps=0',
   )
-  assert 'became NaN or infinite' in fails(capsys, train, *words, *TINY)
+  message = fails(capsys, train, *words, *TINY, code=2)
+  assert re.search('step 2 .*The checkpoint of step 0 is kept', message)
 
 
 def process(*words):
@@ -461,7 +462,7 @@ def test_an_interrupt_at_any_moment_is_one_line(tmp_path, monkeypatch, capsys):
     raise KeyboardInterrupt
 
   words = ('--dataset=moons', '--model=real_nvp', *TINY, '--nojit')
-  monkeypatch.setattr(callbacks.StopOnDivergence, 'on_epoch_begin', interrupt)
+  monkeypatch.setattr(callbacks.JsonLines, 'on_epoch_begin', interrupt)
   with pytest.raises(SystemExit):
     call(train, *words, f'--workdir={tmp_path}/run')
   assert capsys.readouterr().err == 'error: interrupted\n'
@@ -471,28 +472,6 @@ def test_list_of_configs():
   done = process('tfp_flows.bin.train', '--list_configs')
   assert done.returncode == 0
   assert done.stdout.split() == sorted(cli.configs())
-
-
-def test_a_run_that_diverges_later_keeps_its_best_weights(
-  tmp_path, capsys, monkeypatch
-):
-  record = callbacks.JsonLines.on_epoch_end
-
-  def spoil(self, epoch, logs=None):
-    record(self, epoch, logs)
-    for variable in self.model.trainable_variables:
-      variable.assign(variable * np.nan)
-
-  monkeypatch.setattr(callbacks.JsonLines, 'on_epoch_end', spoil)
-  folder = str(tmp_path / 'run')
-  call(
-    train,
-    *('--dataset=moons', '--num_points=100', '--batch_size=50', '--epochs=3'),
-    *('--model=real_nvp', '--nojit', '--picture_every=1', f'--workdir={folder}'),
-    *TINY[:2],
-  )
-  assert 'the best weights so far are kept' in capsys.readouterr().out
-  assert np.isfinite(result(folder)['nats'])
 
 
 def test_evaluation_with_another_log_det(tmp_path, capsys):

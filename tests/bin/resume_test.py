@@ -21,6 +21,7 @@ from tests.bin import commands
 from tests.faults import damage_workdir
 from tests.faults import kill_and_resume
 from tfp_flows.bin import train
+from tfp_flows.bin import training
 from tfp_flows.training import resuming
 
 DIGITS = (
@@ -271,6 +272,70 @@ def test_a_full_disk_keeps_the_last_checkpoint(begun, tmp_path, monkeypatch, cap
   assert (folder / LAST).read_bytes() == before
   assert not list(folder.rglob('.*.npz'))
   run(folder, *TABLE)
+
+
+class Spoiled:
+  """Spoils something once, before a step."""
+
+  def __init__(self, step, spoil):
+    self._step, self._spoil, self._done = step, spoil, False
+
+  def before(self, model):
+    if int(model.optimizer.iterations) + 1 == self._step and not self._done:
+      self._done = True
+      self._spoil(model)
+
+
+@contextlib.contextmanager
+def spoiled(step, spoil, monkeypatch):
+  """`spoil(model)` is called once, before the step of that number."""
+  once, original = Spoiled(step, spoil), resuming.SaveProgress.on_train_batch_begin
+
+  def on_train_batch_begin(self, batch, logs=None):
+    once.before(self.model)
+    original(self, batch, logs)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(resuming.SaveProgress, 'on_train_batch_begin', on_train_batch_begin)
+    yield
+
+
+def spoil_a_weight(model):
+  kernel = next(w for w in model.trainable_variables if len(w.shape) == 2)
+  kernel.assign(kernel * np.nan)
+
+
+def test_nan_stops_and_names_the_layer(table, tmp_path, monkeypatch, capsys):
+  words = (*TABLE, f'--workdir={tmp_path}/run')
+  with spoiled(7, spoil_a_weight, monkeypatch):
+    message = commands.fails(capsys, train, *words, code=training.NON_FINITE)
+  assert re.search('step 7 .*coupling', message)
+  assert 'The checkpoint of step 6 is kept; the same command with' in message
+  run(tmp_path / 'run', *TABLE)
+  assert state(tmp_path / 'run') == state(table)
+
+
+def test_rollback_recovers(tmp_path, monkeypatch, capsys):
+  with spoiled(7, spoil_a_weight, monkeypatch):
+    run(tmp_path / 'run', *TABLE, '--on_nan=rollback')
+  captured = capsys.readouterr()
+  assert re.search('warning: .*step 7 .* Going back to step 6', captured.err)
+  assert 'The learning rate is 0.5 times' in captured.out
+  rows = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(row)['epoch'] for row in rows] == [1, 2, 3]
+  with np.load(sorted((tmp_path / 'run').glob('checkpoints/*'))[-1]) as file:
+    assert json.loads(str(file['header']))['state']['rollbacks'] == 1
+
+
+def test_rollbacks_end(tmp_path, monkeypatch, capsys):
+  words = (*TABLE, '--on_nan=rollback', '--learning_rate=2e9', '--clip_norm=0')
+  monkeypatch.setattr(training, '_MOST_ROLLBACKS', 1)
+  words += (f'--workdir={tmp_path}/run',)
+  capsys.readouterr()
+  with pytest.raises(SystemExit) as stop:
+    commands.call(train, *words)
+  assert stop.value.code == training.NON_FINITE
+  assert 'after 1 rollbacks' in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_two_processes_in_one_workdir(begun, tmp_path, capsys):

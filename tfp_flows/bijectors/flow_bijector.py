@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal import checks
+from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
@@ -183,7 +184,7 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
           lambda t, n: _broadcast_batch(t, n, condition), x, event_ndims
         )
     fn = getattr(self, f'_{direction}_and_log_det')
-    y, log_det = fn(x, condition)
+    y, log_det = inspection.observed(self, lambda x: fn(x, condition), x)
     first, ndims = tf.nest.flatten(x)[0], tf.nest.flatten(event_ndims)[0]
     return y, tf.broadcast_to(log_det, shapes.batch_shape(first, ndims))
 
@@ -290,8 +291,11 @@ def forward_and_log_det(
   if isinstance(bijector, FlowBijector):
     y, log_det = bijector.forward_and_log_det(x, condition)
     return y, _sum_extra(log_det, event_ndims, bijector.forward_min_event_ndims)
-  y = bijector.forward(x)
-  return y, bijector.forward_log_det_jacobian(x, event_ndims)
+
+  def of_tfp(x):
+    return bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
+
+  return inspection.observed(bijector, of_tfp, x)
 
 
 def inverse_and_log_det(
@@ -306,8 +310,11 @@ def inverse_and_log_det(
   if isinstance(bijector, FlowBijector):
     x, log_det = bijector.inverse_and_log_det(y, condition)
     return x, _sum_extra(log_det, event_ndims, bijector.inverse_min_event_ndims)
-  x = bijector.inverse(y)
-  return x, bijector.inverse_log_det_jacobian(y, event_ndims)
+
+  def of_tfp(y):
+    return bijector.inverse(y), bijector.inverse_log_det_jacobian(y, event_ndims)
+
+  return inspection.observed(bijector, of_tfp, y)
 
 
 def _broadcast_batch(x, event_ndims, condition):

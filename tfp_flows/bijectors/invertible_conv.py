@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
+from tfp_flows.internal import inspection
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
 from tfp_flows.internal import weight_values
@@ -101,6 +102,7 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
       offsets = self._of_condition(self._conditioner, condition)
       lu += shapes.reshape(offsets, shapes.batch_shape(offsets, 1), lu.shape)
     log_s = tf.linalg.diag_part(lu)
+    inspection.report('log_diagonal', log_s)
     # Constant masks: XLA takes seconds to compile products of `band_part`s.
     ones = np.ones(lu.shape[-2:], self.dtype.as_numpy_dtype)
     identity = np.eye(lu.shape[-1], dtype=ones.dtype)

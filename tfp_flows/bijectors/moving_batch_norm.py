@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import estimation
+from tfp_flows.internal import inspection
 from tfp_flows.internal import shapes
 
 __all__ = ['MovingBatchNorm']
@@ -141,6 +142,7 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
 
   def _normalized(self, x, mean, variance):
     log_factor = self._log_factor(variance)
+    inspection.report('log_scale', log_factor)
     return (x - mean) * tf.exp(log_factor) + self.shift, self._log_det(log_factor)
 
   def _log_factor(self, variance):

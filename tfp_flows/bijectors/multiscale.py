@@ -88,6 +88,10 @@ class Multiscale(flow_bijector.FlowBijector):
       )
 
   @property
+  def levels(self) -> list[tfb.Bijector]:
+    return list(self._levels)
+
+  @property
   def latent_shapes(self) -> list[tuple[int, ...]]:
     """Shape of what leaves at each level; the last is what is left."""
     return list(self._level_shapes)

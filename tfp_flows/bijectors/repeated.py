@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import reversible
+from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
@@ -111,6 +112,16 @@ class Repeated(reversible.Composition):
     return cls(steps, **config)
 
   @property
+  def template(self) -> tfb.Bijector:
+    """The layer that each step is, whose own weights mean nothing."""
+    return self._template()
+
+  @property
+  def stacked(self) -> list[tuple[tf.Variable, tf.Variable]]:
+    """Each variable, and that of the template whose place its slices take."""
+    return list(zip(self._weights, self._template().variables))
+
+  @property
   def adapted(self) -> bool:
     """Whether nothing is left to `adapt`."""
     flags = [w for w in self._weights if w.name.endswith('/adapted:0')]
@@ -189,7 +200,8 @@ class Repeated(reversible.Composition):
     """
     weights = [weight_values.value(v) for v in self._weights]
     loop = self._unrolled
-    if self._in_loop and not tf.executing_eagerly():
+    is_observed = inspection.innermost() is not None
+    if self._in_loop and not tf.executing_eagerly() and not is_observed:
       loop = self._looped
     return loop(body, state, weights, backward, collect)
 
@@ -197,7 +209,8 @@ class Repeated(reversible.Composition):
     columns = [tf.unstack(w, num=self._count) for w in weights]
     order, rows = range(self._count), []
     for k in reversed(order) if backward else order:
-      state = body([column[k] for column in columns], *state)
+      with inspection.part(f'step {k + 1}'):
+        state = body([column[k] for column in columns], *state)
       if collect:
         state, row = state
         rows.append(row)

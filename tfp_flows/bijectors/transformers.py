@@ -14,6 +14,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import checks
+from tfp_flows.internal import inspection
 from tfp_flows.internal import serialization
 from tfp_flows.internal import weight_values
 from tfp_flows.math import scales
@@ -142,7 +143,9 @@ class Affine(tf.Module, serialization.Configurable):
 
   def __call__(self, params: tf.Tensor) -> tfb.Bijector:
     shift, raw = tf.split(params, 2, axis=-1)
-    return _ShiftAndScale(shift, self._log_scale(raw))
+    log_scale = self._log_scale(raw)
+    inspection.report('log_scale', log_scale)
+    return _ShiftAndScale(shift, log_scale)
 
 
 class RationalQuadratic(serialization.Configurable):

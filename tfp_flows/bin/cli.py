@@ -9,12 +9,13 @@ import sys
 import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import NoReturn
 
 from absl import app
 from absl import flags
 from absl import logging
 
-__all__ = ['UsageError', 'configs', 'expand_config', 'run']
+__all__ = ['UsageError', 'configs', 'expand_config', 'fail', 'run']
 
 _LIST = flags.DEFINE_bool('list_configs', False, 'List the named configurations.')
 
@@ -135,7 +136,7 @@ def _parse(argv):
     if words[1:]:
       raise UsageError(f'Expected flags only, as --workdir=DIR; received {words[1:]}.')
   except (flags.Error, ValueError, OSError) as error:
-    _exit(error)
+    fail(error)
   if _LIST.value:
     print('\n'.join(configs()))
     sys.exit(0)
@@ -176,11 +177,11 @@ def _guarded(main):
     with _plain_warnings():
       main()
   except KeyboardInterrupt:
-    _exit('interrupted')
+    fail('interrupted')
   except (ValueError, OSError, MemoryError, tf.errors.OpError) as error:
     if logging.get_verbosity() > logging.INFO:
       raise
-    _exit(_explained(error) if isinstance(error, tf.errors.OpError) else error)
+    fail(_explained(error) if isinstance(error, tf.errors.OpError) else error)
 
 
 @contextlib.contextmanager
@@ -226,14 +227,15 @@ def _silenced():
     os.close(terminal)
 
 
-def _exit(error):
+def fail(error: Exception | str, code: int = 1) -> NoReturn:
+  """Prints the one line of an error and exits with `code`."""
   if isinstance(error, MemoryError):
     error = (
       f'Expected enough memory; {_line(error)}. Lower the size of the model, of the '
       f'data or of --batch_size.'
     )
   print(f'error: {_line(error)}', file=sys.stderr)
-  sys.exit(1)
+  sys.exit(code)
 
 
 def _line(error):

@@ -79,6 +79,13 @@ flags.DEFINE_float(
   'after every step.',
   0.0,
 )
+flags.DEFINE_enum(
+  'on_nan',
+  'stop',
+  ['stop', 'rollback'],
+  'Where a loss or a gradient is NaN or infinite: stop with exit code 2, or go back to '
+  'the last checkpoint and on with half the learning rate.',
+)
 flags.DEFINE_integer('picture_every', 10, 'Epochs between pictures; 0: at the end.', 0)
 flags.DEFINE_integer('num_samples', 64, 'How many samples are drawn.', 1)
 flags.DEFINE_float('temperature', 1.0, 'Scales the latents of samples.', 0.0)
@@ -96,6 +103,7 @@ FREE = (
   'log_det',
   'log_det_terms',
   'num_samples',
+  'on_nan',
   'patience',
   'picture_every',
   'temperature',

@@ -4,20 +4,17 @@ import keras
 from absl import flags
 
 from tfp_flows.bin import cli
+from tfp_flows.training import schedules
 
-__all__ = ['compile_model', 'make_optimizer']
+__all__ = ['compile_model']
 
 FLAGS = flags.FLAGS
 
 
-def compile_model(model: keras.Model, steps_per_epoch: int) -> None:
-  """Compiles a model with the optimizer of the flags."""
-  optimizer = make_optimizer(steps_per_epoch * FLAGS.epochs)
-  model.compile(optimizer, jit_compile=FLAGS.jit)
-
-
-def make_optimizer(total_steps: int) -> keras.optimizers.Optimizer:
-  """An optimizer that is told how many steps the whole run has.
+def compile_model(
+  model: keras.Model, steps_per_epoch: int
+) -> schedules.ScaledSchedule:
+  """Compiles a model with the optimizer of the flags; returns its learning rate.
 
   Raises:
     UsageError: for a weight decay that the optimizer does not have.
@@ -35,8 +32,10 @@ def make_optimizer(total_steps: int) -> keras.optimizers.Optimizer:
   if FLAGS.optimizer == 'adamw':
     options['weight_decay'] = FLAGS.weight_decay
   names = {'adam': 'Adam', 'adamax': 'Adamax', 'adamw': 'AdamW'}
-  rate = _learning_rate(total_steps)
-  return getattr(keras.optimizers, names[FLAGS.optimizer])(rate, **options)
+  rate = schedules.ScaledSchedule(_learning_rate(steps_per_epoch * FLAGS.epochs))
+  optimizer = getattr(keras.optimizers, names[FLAGS.optimizer])(rate, **options)
+  model.compile(optimizer, jit_compile=FLAGS.jit)
+  return rate
 
 
 def _learning_rate(total_steps):

@@ -20,14 +20,22 @@ from tfp_flows.bin import runs
 from tfp_flows.bin import training_data
 from tfp_flows.training import callbacks
 from tfp_flows.training import checkpoints
+from tfp_flows.training import diagnosis
 from tfp_flows.training import flow_model
+from tfp_flows.training import health
 from tfp_flows.training import lipschitz
 from tfp_flows.training import pictures
 from tfp_flows.training import resuming
+from tfp_flows.training import schedules
 
-__all__ = ['train']
+__all__ = ['NON_FINITE', 'train']
 
 FLAGS = flags.FLAGS
+
+# The exit code of a run that became NaN or infinite.
+NON_FINITE = 2
+
+_MOST_ROLLBACKS = 8
 
 
 def train(overwrite: bool = False) -> None:
@@ -41,14 +49,14 @@ def train(overwrite: bool = False) -> None:
   model = runs.make_model(data)
   batches = training_data.TrainingData(data)
   steps = batches.steps_per_epoch
-  optimizers.compile_model(model, steps)
+  rate = optimizers.compile_model(model, steps)
   with workdir.begin(overwrite):
     print(
       f'{FLAGS.model} on {FLAGS.dataset}: {model.count_params():,} parameters, '
       f'{steps} steps per epoch, into {workdir.path}',
       flush=True,
     )
-    run = _Run(workdir, data, model, batches)
+    run = _Run(workdir, data, model, rate, batches)
     if run.is_finished:
       print(
         'This run is finished. Pass more --epochs to go on, or --overwrite to begin '
@@ -70,15 +78,21 @@ class _Run:
     workdir: runs.Workdir,
     data: data_lib.Data,
     model: flow_model.FlowModel,
+    rate: schedules.ScaledSchedule,
     batches: training_data.TrainingData,
   ):
-    self._workdir, self._data = workdir, data
-    self._model, self._batches = model, batches
-    self._guard = callbacks.StopOnDivergence()
+    self._workdir, self._data, self._batches = workdir, data, batches
+    self._model, self._rate = model, rate
     self._checkpoints = checkpoints.Checkpoints(
       workdir.file('checkpoints'), model, workdir.identity()
     )
     self._progress = self._restored() or self._begun()
+    progress = self._progress
+    if progress.total_steps:
+      print(
+        f'Going on after {progress.epoch} epochs and {progress.step} steps.', flush=True
+      )
+    self._set_rate_factor()
 
   @property
   def is_finished(self) -> bool:
@@ -90,27 +104,42 @@ class _Run:
     return self._progress.stopped or self._progress.epoch >= FLAGS.epochs
 
   def fit(self) -> None:
-    """Trains to the end, or exits where a signal asks for it."""
-    try:
-      if self._progress.step:
-        # Keras counts the steps of all epochs alike: one that was begun goes alone.
-        self._fit_part(one_epoch=True)
-        self._progress = self._restored()
-      if not self._is_trained:
+    """Trains to the end.
+
+    Exits where a signal asks for it, and, with code 2, where a number is not finite;
+    with `--on_nan=rollback` goes back, and on with half the learning rate.
+    """
+    while not self._is_trained:
+      try:
         self._fit_part()
-    except resuming.Terminated as stop:
-      print(f'\nSaved at step {stop.step}; the same command goes on from there.')
-      sys.exit(128 + stop.signal)
-    except flow_model.SolverError as error:
-      self._guard.diverged = True
-      print(f'\n{error}')
-    if self._guard.diverged:
-      if not os.path.exists(self._workdir.weights):
-        raise cli.UsageError(
-          'Expected a finite loss; it became NaN or infinite in the first epoch. '
-          'Lower --learning_rate or --clip_norm.'
-        )
-      print('The loss became NaN or infinite; the best weights so far are kept.')
+      except resuming.Terminated as stop:
+        print(f'\nSaved at step {stop.step}; the same command goes on from there.')
+        sys.exit(128 + stop.signal)
+      except diagnosis.NonFiniteError as error:
+        self._go_back(error)
+
+  def _go_back(self, error):
+    step = self._checkpoints.steps[0]
+    number = self._progress.rollbacks + 1
+    if FLAGS.on_nan == 'stop' or number > _MOST_ROLLBACKS:
+      print()
+      cli.fail(
+        f'{error} The checkpoint of step {step} is kept'
+        f'{"" if FLAGS.on_nan == "stop" else f" after {number - 1} rollbacks"}; the '
+        f'same command with --on_nan=rollback goes on from there with half the '
+        f'learning rate.',
+        NON_FINITE,
+      )
+    print(f'\nwarning: {error} Going back to step {step}.', file=sys.stderr)
+    self._progress = self._restored()
+    self._progress.rollbacks = number
+    self._set_rate_factor()
+
+  def _set_rate_factor(self):
+    factor = 0.5**self._progress.rollbacks
+    if factor < 1.0:
+      print(f'The learning rate is {factor:g} times that of the flags.', flush=True)
+    self._rate.factor.assign(factor)
 
   def _begun(self):
     """The progress of a new run, after its first checkpoint."""
@@ -129,17 +158,14 @@ class _Run:
       print(f'warning: {warning.message}', file=sys.stderr)
     if state is None:
       return None
-    progress = resuming.Progress(**state)
-    if progress.total_steps:
-      print(
-        f'Going on after {progress.epoch} epochs and {progress.step} steps.', flush=True
-      )
-    return progress
+    return resuming.Progress(**state)
 
-  def _fit_part(self, one_epoch=False):
+  def _fit_part(self):
     """Calls `fit` for the epoch that was begun, or for all that are left."""
     progress, steps = self._progress, self._batches.steps_per_epoch
     batches = self._batches.epochs(progress.epoch, FLAGS.epochs)
+    # Keras counts the steps of all epochs alike: one that was begun goes alone.
+    one_epoch = progress.step > 0
     if one_epoch:
       steps -= progress.step
       batches = batches.skip(progress.step)
@@ -158,25 +184,31 @@ class _Run:
       )
     finally:
       save.release_signals()
+    if one_epoch:
+      # `fit` ended as if it were the last epoch, and has changed the averages.
+      self._progress = self._restored()
 
   def _callbacks(self):
     # The order matters: the average is in the model when it is saved or drawn.
-    workdir, guard = self._workdir, self._guard
+    workdir = self._workdir
 
     def draw():
-      if not guard.diverged:
-        _draw(workdir, self._model, self._data)
+      _draw(workdir, self._model, self._data)
 
+    x, condition = self._some_examples()
     found = [
       callbacks.BestWeights(workdir.weights, run=workdir.identity()),
       callbacks.JsonLines(workdir.file('metrics.jsonl'), self._progress.history),
       keras.callbacks.TensorBoard(workdir.file('tensorboard'), write_graph=False),
-      guard,
       callbacks.Pictures(draw, FLAGS.picture_every),
     ]
+    # Before what writes the logs: these add to them.
+    found.insert(0, health.Health(x, condition))
     if bijectors.networks_with_norms(self._model.distribution):
-      # Before what writes the logs: it adds to them.
-      found.insert(0, self._lipschitz_report())
+      path = workdir.file('lipschitz.jsonl')
+      found.insert(
+        0, lipschitz.LipschitzReport(x, condition, path, self._progress.epoch)
+      )
     if FLAGS.ema:
       found.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if FLAGS.patience:
@@ -185,15 +217,11 @@ class _Run:
       )
     return found
 
-  def _lipschitz_report(self):
+  def _some_examples(self):
+    """Of the validation set: a batch and its condition."""
     (batch,) = runs.eval_batches(self._data.validation, self._data).take(1)
     x, condition, _ = batch
-    return lipschitz.LipschitzReport(
-      x,
-      condition,
-      self._workdir.file('lipschitz.jsonl'),
-      first_epoch=self._progress.epoch,
-    )
+    return x, condition
 
 
 def _draw(workdir, model, data):

@@ -1,6 +1,7 @@
 """Keras callbacks that Keras does not have."""
 
 import json
+import time
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.training import diagnosis
 from tfp_flows.training import files
 from tfp_flows.training import weights
 
@@ -16,8 +18,10 @@ __all__ = [
   'BestWeights',
   'JsonLines',
   'Pictures',
-  'StopOnDivergence',
-  'json_numbers',
+  'StopOnNonFinite',
+  'append_json',
+  'finite_or_none',
+  'with_guard',
   'with_norm_updates',
 ]
 
@@ -38,21 +42,31 @@ class JsonLines(keras.callbacks.Callback):
   def on_train_begin(self, logs=None):
     with files.replacing(self._path) as path, open(path, 'w') as file:
       for epoch, row in enumerate(self._history):
-        file.write(_line(epoch, row))
+        file.write(_line({'epoch': epoch + 1} | row))
 
   def on_epoch_end(self, epoch, logs=None):
-    with open(self._path, 'a') as file:
-      file.write(_line(epoch, logs or {}))
+    append_json(self._path, {'epoch': epoch + 1} | (logs or {}))
 
 
-def _line(epoch, logs):
-  return json.dumps({'epoch': epoch + 1} | json_numbers(logs)) + '\n'
+def append_json(path: str, row: dict[str, Any]) -> None:
+  """Appends an object of numbers and lists to a file; what is not finite is null."""
+  with open(path, 'a') as file:
+    file.write(_line(row))
 
 
-def json_numbers(logs: dict[str, Any]) -> dict[str, float | None]:
-  """The metrics as JSON has them: None for what is not finite."""
-  values = {k: None if v is None else float(v) for k, v in logs.items()}
-  return {k: None if v is None or not np.isfinite(v) else v for k, v in values.items()}
+def _line(row):
+  return json.dumps(finite_or_none(row)) + '\n'
+
+
+def finite_or_none(row: Any) -> Any:
+  """A structure of numbers as JSON has it, which knows no NaN."""
+
+  def as_json(value):
+    if value is None or not np.isfinite(value):
+      return None
+    return value if isinstance(value, int) else float(value)
+
+  return tf.nest.map_structure(as_json, row)
 
 
 class Pictures(keras.callbacks.Callback):
@@ -87,21 +101,74 @@ class BestWeights(keras.callbacks.Callback):
       self.best = value
 
 
-class StopOnDivergence(keras.callbacks.Callback):
-  """Stops training at the first epoch whose loss is NaN or infinite.
+class StopOnNonFinite(keras.callbacks.Callback):
+  """Ends `FlowModel.fit` by a `NonFiniteError` if a number becomes NaN or infinite.
 
-  `diverged` tells whether that happened. The best weights so far are untouched,
-  if a `ModelCheckpoint` keeps them.
+  At the first step whose loss or gradient is not finite the model freezes by itself:
+  weights, optimizer, averages and statistics stay as they were before that step. This
+  callback looks whether it has, and then repeats the step to name the layer in the
+  error. After each epoch it looks at the weights, too.
+
+  `FlowModel.fit` has one if none is passed, and lets it stand before all other
+  callbacks: what these save is finite. Training can go on from the model as it is, or
+  from an older checkpoint, by another `fit`; a loop of your own calls
+  `model.check_finite()`, and `model.thaw()` to go on.
   """
 
-  def __init__(self):
+  def __init__(self, every: int | None = None, validation: bool = True):
+    """Creates the callback.
+
+    Args:
+      every: steps between two looks, each of which waits for the device; None looks
+        about once in a second. After each epoch it looks anyway.
+      validation: whether an epoch whose logs are not finite is an error, too, as by
+        the loss of the validation data.
+
+    Raises:
+      ValueError: if `every` is below 1.
+    """
     super().__init__()
-    self.diverged = False
+    if every is not None and every < 1:
+      raise ValueError(f'Expected every >= 1, a number of steps; received {every}.')
+    self._every, self._validation = every, validation
+
+  def on_train_begin(self, logs=None):
+    self.model.thaw()
+    self._steps, self._time = 0, time.monotonic()
+
+  # At the beginning: a callback at the end of steps makes Keras wait for each of them.
+  def on_train_batch_begin(self, batch, logs=None):
+    self._steps += 1
+    if self._every is not None:
+      is_due = self._steps > self._every
+    else:
+      is_due = time.monotonic() > self._time + 1.0
+    if is_due:
+      self._steps, self._time = 1, time.monotonic()
+      self.model.check_finite()
+
+  def on_test_begin(self, logs=None):
+    self.model.check_finite()
 
   def on_epoch_end(self, epoch, logs=None):
-    if not all(np.isfinite(float(v)) for v in (logs or {}).values()):
-      self.diverged = True
-      self.model.stop_training = True
+    self.model.check_finite()
+    step = int(self.model.optimizer.iterations)
+    error = diagnosis.weight_error(self.model, step)
+    bad = [k for k, v in (logs or {}).items() if not np.isfinite(float(v))]
+    if error is None and self._validation and bad:
+      error = diagnosis.log_error(step, bad)
+    if error is not None:
+      raise error
+
+
+def with_guard(callbacks: Any) -> Any:
+  """`callbacks`, first of them a `StopOnNonFinite`."""
+  if isinstance(callbacks, keras.callbacks.CallbackList):
+    return callbacks
+  callbacks = list(tf.nest.flatten(callbacks)) if callbacks else []
+  guards = [c for c in callbacks if isinstance(c, StopOnNonFinite)]
+  others = [c for c in callbacks if c not in guards]
+  return [*(guards or [StopOnNonFinite(validation=False)]), *others]
 
 
 class _NormUpdates(keras.callbacks.Callback):

@@ -18,22 +18,21 @@ from tfp_flows.internal import reports
 from tfp_flows.internal import seeds
 from tfp_flows.internal import serialization
 from tfp_flows.training import callbacks as callbacks_lib
+from tfp_flows.training import diagnosis
+from tfp_flows.training import guard
 from tfp_flows.training import inputs
 from tfp_flows.training import likelihood as likelihood_lib
 from tfp_flows.training import metrics
 from tfp_flows.training import paths
 
-__all__ = ['FlowModel', 'SamplingError', 'SolverError']
+__all__ = ['FlowModel', 'NonFiniteError', 'SamplingError', 'SolverError']
 
 tfd = tfp.distributions
+NonFiniteError, SolverError = diagnosis.NonFiniteError, diagnosis.SolverError
 
 
 class SamplingError(ValueError):
   """Samples that are not finite."""
-
-
-class SolverError(ValueError):
-  """A solver of a continuous flow failed."""
 
 
 class _Step(NamedTuple):
@@ -41,16 +40,19 @@ class _Step(NamedTuple):
 
   Attributes:
     loss: scalar, with penalties and regularization.
+    gradients: of the trainable weights.
     log_prob: of the batch.
-    report: of the layers.
     penalties: name -> weighted mean.
+    evaluations, failures: of the solvers, see `reports.Report`.
     backward: number of evaluations of fields for gradients, or None.
   """
 
   loss: tf.Tensor
+  gradients: list[tf.Tensor | None]
   log_prob: tf.Tensor
-  report: reports.Report
   penalties: dict[str, tf.Tensor]
+  evaluations: list[tf.Tensor]
+  failures: list[tf.Tensor]
   backward: tf.Tensor | None
 
 
@@ -130,6 +132,7 @@ class FlowModel(keras.Model):
       num_dims = distribution.event_shape.num_elements()
       self._bits_per_dim = metrics.BitsPerDim(num_dims, dtype=self.dtype)
     self._work = self._solver_work()
+    self._guard = guard.Guard()
     self._checker = inputs.Checker(distribution.event_shape, self._check)
     self._seed = seed
     self._compiled = {}
@@ -185,15 +188,19 @@ class FlowModel(keras.Model):
     return tf.cast(generator.next(), tf.int32)
 
   def train_step(self, data):
-    x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
-    step = self.gradient_step(x, condition, weight)
-    logs = self._update_metrics(step.log_prob, weight)
+    batch = keras.utils.unpack_x_y_sample_weight(data)
+    guarded = self._guard.begin(v.value for v in self.non_trainable_variables)
+    step = self._gradients(*batch)
+    made = guarded.finish(
+      [step.loss, *step.gradients], lambda: self._update(step.gradients), self, batch
+    )
+    logs = self._update_metrics(step.log_prob, batch[2], made)
     if self._work is not None:
-      logs |= self._work.update(step.report, step.penalties, step.backward)
+      logs |= self._work.update(step, step.penalties, step.backward, made)
     return logs
 
-  def gradient_step(self, x, condition=None, weight=None, seed=None) -> _Step:
-    """One step of the optimizer, without metrics; what `fit` does with a batch.
+  def gradient_step(self, x, condition=None, weight=None, seed=None) -> tf.Tensor:
+    """One step of the optimizer, as `fit` makes it, without metrics and guard.
 
     Args:
       x: a batch.
@@ -201,17 +208,18 @@ class FlowModel(keras.Model):
       weight: per example, or None.
       seed: stateless seed of dequantization and stochastic log-dets; None takes the
         next of the model.
+
+    Returns:
+      The loss, a scalar.
     """
+    step = self._gradients(x, condition, weight, seed)
+    self._update(step.gradients)
+    return step.loss
+
+  def _gradients(self, x, condition, weight, seed=None):
     with reports.flow_report() as report, tf.GradientTape() as tape:
       tape.watch(report.probe)
-      log_prob = self(x, condition, training=True, seed=seed)
-      loss = _weighted_mean(-log_prob, weight)
-      penalties = {
-        name: _weighted_mean(tf.add_n(values), weight)
-        for name, values in report.penalties.items()
-      }
-      extras = [*self.losses, *penalties.values()]
-      loss += sum(tf.cast(extra, loss.dtype) for extra in extras)
+      loss, log_prob, penalties = self.training_loss(report, x, condition, weight, seed)
       # Keras adds the gradients of replicas up.
       replicas = tf.distribute.get_strategy().num_replicas_in_sync
       scaled = self.optimizer.scale_loss(loss / replicas)
@@ -220,10 +228,51 @@ class FlowModel(keras.Model):
     *gradients, backward = tape.gradient(
       scaled, [*weights, report.probe], unconnected_gradients='none'
     )
-    self.optimizer.apply_gradients(zip(gradients, weights))
+    return _Step(
+      loss,
+      gradients,
+      log_prob,
+      penalties,
+      report.evaluations,
+      report.failures,
+      backward,
+    )
+
+  def training_loss(
+    self, report: reports.Report, x, condition=None, weight=None, seed=None
+  ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+    """The loss of a batch, its log-likelihoods, and the penalties in its loss.
+
+    Moves seeds and moving statistics on. `report` is that of the `flow_report` block
+    around the call, `seed` as for `gradient_step`.
+    """
+    log_prob = self(x, condition, training=True, seed=seed)
+    loss = _weighted_mean(-log_prob, weight)
+    penalties = {
+      name: _weighted_mean(tf.add_n(values), weight)
+      for name, values in report.penalties.items()
+    }
+    extras = [*self.losses, *penalties.values()]
+    loss += sum(tf.cast(extra, loss.dtype) for extra in extras)
+    return loss, log_prob, penalties
+
+  def _update(self, gradients):
+    self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
     # From step to step the norms change little, and few iterations follow them.
     bijectors.update_norms(self.distribution, tolerance=1e-3, max_iterations=50)
-    return _Step(loss, log_prob, report, penalties, backward)
+
+  def check_finite(self) -> None:
+    """Raises `NonFiniteError` if a training step was not finite, and names the layer.
+
+    The first such step and all after it change nothing, see `StopOnNonFinite`.
+    """
+    step = self._guard.step
+    if step is not None:
+      raise diagnosis.diagnose(self, step, self._guard.batch())
+
+  def thaw(self) -> None:
+    """Lets training steps change the model again after one that was not finite."""
+    self._guard.thaw()
 
   def test_step(self, data):
     x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -262,9 +311,10 @@ class FlowModel(keras.Model):
     found = [m for m in (self._nll, self._bits_per_dim) if m is not None]
     return found + (self._work.metrics if self._work is not None else [])
 
-  def _update_metrics(self, log_prob, weight):
+  def _update_metrics(self, log_prob, weight, made=None):
     if weight is not None:
       weight = tf.reshape(weight, tf.shape(log_prob))
+    log_prob, weight = metrics.counted(log_prob, weight, made)
     found = [m for m in (self._nll, self._bits_per_dim) if m is not None]
     for metric in found:
       metric.update_state(log_prob, sample_weight=weight)
@@ -289,6 +339,8 @@ class FlowModel(keras.Model):
     Raises:
       ValueError: if the data are empty, of another shape, not finite, or pixels
         out of range.
+      NonFiniteError: a `ValueError`, if loss or gradients became NaN or infinite, see
+        `StopOnNonFinite`.
     """
     if validation_split:
       if isinstance(x, tf.data.Dataset) or validation_data is not None:
@@ -313,13 +365,19 @@ class FlowModel(keras.Model):
         on_test_begin=lambda logs: self._check_solvers(),
       )
       kwargs['callbacks'] = [check, *tf.nest.flatten(kwargs['callbacks'] or [])]
+    kwargs['callbacks'] = callbacks_lib.with_guard(kwargs['callbacks'])
     is_array = not isinstance(x, tf.data.Dataset)
     order = self._shuffle_seed() if shuffle and is_array else None
     batches = self._batches(x, y, sample_weight, batch_size, order)
+    if self.compiled and not self.optimizer.built:
+      # A trace that creates variables starts over.
+      with self.distribute_strategy.scope():
+        self.optimizer.build(self.trainable_variables)
     with self._plain_data_errors():
       history = super().fit(
         batches, validation_data=validation_data, shuffle=False, **kwargs
       )
+    self.check_finite()
     if history.epoch and not history.history:
       raise ValueError(inputs.EMPTY)
     return history

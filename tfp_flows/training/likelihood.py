@@ -91,9 +91,11 @@ class Likelihood:
 
   def encode(self, x, condition, seed) -> Any:
     """Latents of examples."""
-    return self._transformed().bijector.inverse(
-      self._dequantized(x, seed), **_given(condition)
-    )
+    return self.encode_dequantized(self.dequantized(x, seed), condition)
+
+  def encode_dequantized(self, v, condition) -> Any:
+    """Latents of what the density is of."""
+    return self._transformed().bijector.inverse(v, **_given(condition))
 
   def decode(self, z, condition) -> tf.Tensor:
     """What the latents stand for, not quantized."""
@@ -105,7 +107,7 @@ class Likelihood:
     Raises:
       ValueError: if a layer that adapts is not on the way from data to latent.
     """
-    x, distribution = self._dequantized(x, seed), self._transformed()
+    x, distribution = self.dequantized(x, seed), self._transformed()
     while hasattr(distribution, 'bijector'):
       x = flow_bijector.adapt(distribution.bijector, x, condition, inverted=True)
       distribution = distribution.distribution
@@ -141,7 +143,8 @@ class Likelihood:
       return dict(bijector_kwargs=dict(condition=condition))
     return dict(condition=condition)
 
-  def _dequantized(self, x, seed):
+  def dequantized(self, x, seed) -> tf.Tensor:
+    """Examples as the density takes them: with noise, if they are integers."""
     if self.dequantization is None:
       return tf.convert_to_tensor(x, self.distribution.dtype)
     return self.dequantization.dequantize(x, seed, self.distribution.dtype)

@@ -1,6 +1,5 @@
 """How near the residual blocks of a model are to the bounds of their norms."""
 
-import json
 import os
 from typing import Any
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 from tfp_flows.internal import seeds
 from tfp_flows.math import lipschitz as lipschitz_lib
 from tfp_flows.math import log_det
+from tfp_flows.training import callbacks
 from tfp_flows.training import files
 
 __all__ = ['LipschitzReport', 'lipschitz_report']
@@ -96,7 +96,7 @@ class LipschitzReport(keras.callbacks.Callback):
       x: examples, a hundred or so.
       condition: per example, or None.
       path: where the whole report of each epoch is written, one JSON object per
-        line; None for nowhere.
+        line, null for what is not finite; None for nowhere.
       first_epoch: number of epochs whose lines stay when training begins.
     """
     super().__init__()
@@ -120,5 +120,4 @@ class LipschitzReport(keras.callbacks.Callback):
       logs['lipschitz_bound'] = max(b['product'] for b in blocks)
       logs['lipschitz_measured'] = max(b['measured'] for b in blocks)
     if self._path:
-      with open(self._path, 'a') as file:
-        file.write(json.dumps(dict(epoch=epoch + 1, blocks=blocks)) + '\n')
+      callbacks.append_json(self._path, dict(epoch=epoch + 1, blocks=blocks))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfp_flows.internal import reports
 from tfp_flows.math import bits
 
-__all__ = ['BitsPerDim', 'NegativeLogLikelihood', 'SolverWork']
+__all__ = ['BitsPerDim', 'NegativeLogLikelihood', 'SolverWork', 'counted']
 
 
 class NegativeLogLikelihood(keras.metrics.Mean):
@@ -67,8 +67,16 @@ class SolverWork:
     report: reports.Report,
     penalties: dict[str, tf.Tensor] | None = None,
     backward: tf.Tensor | None = None,
+    made: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Takes in the report of one batch; returns what is to be logged."""
+    """Takes in the report of one batch; returns what is to be logged.
+
+    Args:
+      report: of the batch.
+      penalties: of its loss, in training.
+      backward: evaluations for the gradient, in training.
+      made: boolean scalar: whether the batch counts; failures always do.
+    """
     values = dict(nfe=_total(report.evaluations)) | (penalties or {})
     if backward is not None:
       values['nfe_backward'] = backward
@@ -77,8 +85,19 @@ class SolverWork:
       failures.append(tf.math.is_nan(backward))
     self._failures.update_state(_total(failures))
     for name, value in values.items():
-      self._means[name].update_state(value)
+      self._means[name].update_state(*counted(value, None, made))
     return {name: self._means[name].result() for name in values}
+
+
+def counted(
+  values: tf.Tensor, weight: tf.Tensor | None, made: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+  """`values` and `weight`, both zero unless `made`, if that is given."""
+  if made is None:
+    return values, weight
+  if weight is None:
+    weight = tf.ones_like(values)
+  return tf.where(made, values, 0), tf.where(made, weight, 0)
 
 
 def _total(values):

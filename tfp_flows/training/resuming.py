@@ -39,6 +39,7 @@ class Progress:
     history: the metrics of the finished epochs, one dictionary for each.
     callbacks: state of Keras callbacks, by name of the class and of the attribute.
     stopped: whether a callback ended the training.
+    rollbacks: how often the run went back after a number that was not finite.
   """
 
   steps_per_epoch: int
@@ -47,6 +48,7 @@ class Progress:
   history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   callbacks: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
   stopped: bool = False
+  rollbacks: int = 0
 
   @property
   def total_steps(self) -> int:
@@ -130,7 +132,7 @@ class SaveProgress(keras.callbacks.Callback):
   def on_epoch_end(self, epoch, logs=None):
     progress = self._progress
     progress.epoch, progress.step = epoch + 1, 0
-    progress.history.append(callbacks_lib.json_numbers(logs or {}))
+    progress.history.append(callbacks_lib.finite_or_none(logs or {}))
     progress.stopped = self.model.stop_training
     is_last = progress.stopped or epoch + 1 == self.params['epochs']
     if self._one_epoch:
@@ -168,6 +170,8 @@ class SaveProgress(keras.callbacks.Callback):
     return time.monotonic() - self._last >= self._seconds
 
   def _save(self):
+    # A model that is frozen has not made the steps that were counted.
+    self.model.check_finite()
     progress = self._progress
     progress.callbacks = {
       _kind(callback): {name: _plain(getattr(callback, name, None)) for name in names}

@@ -104,7 +104,7 @@ def _training_step(model, batch_size, condition_size):
     model.optimizer.build(model.trainable_variables)
 
   def training_step(x, seed, condition=None):
-    return dict(loss=model.gradient_step(x, condition, seed=seed).loss)
+    return dict(loss=model.gradient_step(x, condition, seed=seed))
 
   condition = exports.condition_spec(model, batch_size, condition_size)
   inputs = dict(x=exports.data_spec(model, batch_size), seed=exports.SEED, **condition)

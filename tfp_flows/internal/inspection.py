@@ -1,0 +1,74 @@
+"""A look into the layers of a flow while they are called."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+from typing import Protocol
+
+import tensorflow as tf
+
+__all__ = ['Observer', 'innermost', 'observed', 'observed_by', 'part', 'report']
+
+
+class Observer(Protocol):
+  """Sees the layers that are called inside of an `observed_by` block."""
+
+  def call(
+    self, layer: Any, fn: Callable[..., tuple[Any, tf.Tensor]], x: Any
+  ) -> tuple[Any, tf.Tensor]:
+    """Returns `fn(x)`: value and log-det of `layer`, which `x` goes into."""
+
+  def part(self, name: str) -> contextlib.AbstractContextManager:
+    """A block in which the part `name` of the innermost layer is called."""
+
+  def report(self, name: str, value: tf.Tensor) -> None:
+    """Takes a tensor of the innermost layer, as `'log_scale'`."""
+
+
+_LOCAL = threading.local()
+
+
+def innermost() -> Observer | None:
+  """The observer of the innermost block of this thread."""
+  stack = getattr(_LOCAL, 'stack', None)
+  return stack[-1] if stack else None
+
+
+@contextlib.contextmanager
+def observed_by(observer: Observer) -> Iterator[None]:
+  """Shows `observer` every layer that is called inside of the `with` block.
+
+  Loops over layers are unrolled inside of it. Blocks nest, and each thread has its own.
+  """
+  stack = _LOCAL.__dict__.setdefault('stack', [])
+  stack.append(observer)
+  try:
+    yield
+  finally:
+    stack.pop()
+
+
+# What layers call: nothing but a look-up where there is no observer.
+
+
+def observed(
+  layer: Any, fn: Callable[..., tuple[Any, tf.Tensor]], x: Any
+) -> tuple[Any, tf.Tensor]:
+  """`fn(x)`, the value and the log-det of `layer`."""
+  observer = innermost()
+  return fn(x) if observer is None else observer.call(layer, fn, x)
+
+
+def part(name: str) -> contextlib.AbstractContextManager:
+  """A block in which a part of a layer is called that has no name of its own."""
+  observer = innermost()
+  return contextlib.nullcontext() if observer is None else observer.part(name)
+
+
+def report(name: str, value: tf.Tensor) -> None:
+  """Shows a tensor inside of a layer."""
+  observer = innermost()
+  if observer is not None:
+    observer.report(name, value)
