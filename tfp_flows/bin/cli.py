@@ -11,7 +11,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
-__all__ = ['UsageError', 'configs', 'expand_config', 'run']
+__all__ = ['UsageError', 'configs', 'expand_config', 'run', 'stop_now']
 
 _LIST = flags.DEFINE_bool('list_configs', False, 'List the named configurations.')
 
@@ -157,9 +157,21 @@ def _silenced():
     os.close(terminal)
 
 
+def stop_now(error: Exception, code: int) -> None:
+  """Prints the one line of `error` and ends the process, waiting for no thread."""
+  _print(error)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
+
+
 def _exit(error):
+  _print(error)
+  sys.exit(1)
+
+
+def _print(error):
   lines = str(error).strip().splitlines() or [type(error).__name__]
   # Inside a traced function TensorFlow puts the trace before the message.
   line = lines[-1].strip() if lines[0] == 'in user code:' else lines[0]
   print(f'error: {line}', file=sys.stderr)
-  sys.exit(1)

@@ -39,6 +39,13 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_bool('mixed_precision', False, 'Let the networks compute in bfloat16.')
 flags.DEFINE_bool('jit', True, 'Compile with XLA.')
+flags.DEFINE_enum(
+  'strategy',
+  'none',
+  ['none', 'mirrored', 'multi_worker'],
+  'Share each batch among the GPUs of this machine (mirrored), or among processes, '
+  'one for each entry of TF_CONFIG (multi_worker).',
+)
 flags.DEFINE_integer('seed', 0, 'Of the weights and all noise.', 0, 2**31 - 2)
 flags.DEFINE_integer(
   'data_seed', 0, 'Of the split of digits and tables, and of the toys.', 0

@@ -1,5 +1,7 @@
 """Trains a flow: `tfp-flows-train --config=glow_digits --workdir=DIR`."""
 
+import contextlib
+
 from absl import flags
 
 from tfp_flows.bin import cli
@@ -11,8 +13,14 @@ flags.DEFINE_bool('overwrite', False, 'Replace the run that --workdir holds.')
 def main() -> None:
   """The command, after its flags are parsed."""
   from tfp_flows.bin import training  # Slow: imports TensorFlow.
+  from tfp_flows.training import strategies
 
-  training.train(overwrite=flags.FLAGS.overwrite)
+  several = flags.FLAGS.strategy == 'multi_worker'
+  try:
+    with strategies.losing_workers() if several else contextlib.nullcontext():
+      training.train(overwrite=flags.FLAGS.overwrite)
+  except strategies.WorkerLost as error:
+    cli.stop_now(error, strategies.WORKER_LOST)
 
 
 def run() -> None:

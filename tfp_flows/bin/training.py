@@ -18,6 +18,7 @@ from tfp_flows.training import flow_model
 from tfp_flows.training import inputs
 from tfp_flows.training import lipschitz
 from tfp_flows.training import pictures
+from tfp_flows.training import strategies
 
 __all__ = ['train']
 
@@ -28,15 +29,20 @@ def train(overwrite: bool = False) -> None:
   """Trains, keeps the best weights, and prints the likelihood of the test set."""
   start = time.time()
   workdir = runs.Workdir(FLAGS.workdir)
+  # Before all else of TensorFlow, which it configures.
+  strategy = strategies.make_strategy(FLAGS.strategy)
+  is_chief = strategies.is_chief(strategy)
   data = runs.load_data()
-  model = runs.make_model(data)
   batches = _training_batches(data)
   steps = int(batches.cardinality())
-  model.compile(_optimizer(steps * FLAGS.epochs), jit_compile=FLAGS.jit)
-  workdir.begin(overwrite)
+  with strategy.scope():
+    model = runs.make_model(data)
+    model.compile(_optimizer(steps * FLAGS.epochs), jit_compile=FLAGS.jit)
+  if is_chief:
+    workdir.begin(overwrite)
   print(
     f'{FLAGS.model} on {FLAGS.dataset}: {model.count_params():,} parameters, '
-    f'{steps} steps per epoch, into {workdir.path}',
+    f'{steps} steps per epoch, {strategies.describe(strategy)}into {workdir.path}',
     flush=True,
   )
   model.adapt(batches, num_examples=FLAGS.adapt_examples)
@@ -47,17 +53,20 @@ def train(overwrite: bool = False) -> None:
       batches,
       validation_data=runs.eval_batches(data.validation, data),
       epochs=FLAGS.epochs,
-      callbacks=_callbacks(workdir, model, data, guard),
+      callbacks=_callbacks(workdir, model, data, guard, is_chief),
+      verbose='auto' if is_chief else 0,
     )
   except KeyboardInterrupt:
     interrupted = True
-    if not os.path.exists(workdir.weights):
+    if not is_chief or not os.path.exists(workdir.weights):
       raise
   except flow_model.SolverError as error:
     if not os.path.exists(workdir.weights):
       raise
     guard.diverged = True
     print(f'\n{error}')
+  if not is_chief:
+    return
   if guard.diverged and not os.path.exists(workdir.weights):
     raise cli.UsageError(
       'Expected a finite loss; it became NaN or infinite in the first epoch. '
@@ -141,6 +150,7 @@ def _callbacks(
   model: flow_model.FlowModel,
   data: data_lib.Data,
   guard: callbacks.StopOnDivergence,
+  is_chief: bool,
 ) -> list[keras.callbacks.Callback]:
   # The order matters: the average is in the model when it is saved or drawn.
   monitor = dict(monitor='val_loss', mode='min')
@@ -149,21 +159,23 @@ def _callbacks(
     if not guard.diverged:
       _draw(workdir, model, data)
 
-  found = [
-    keras.callbacks.ModelCheckpoint(
-      workdir.weights,
-      save_best_only=True,
-      save_weights_only=True,
-      # Otherwise the first epoch is the best, be it NaN.
-      initial_value_threshold=float('inf'),
-      **monitor,
-    ),
-    callbacks.JsonLines(workdir.file('metrics.jsonl')),
-    keras.callbacks.TensorBoard(workdir.file('tensorboard'), write_graph=False),
-    guard,
-    callbacks.Pictures(draw, FLAGS.picture_every),
-  ]
-  if bijectors.networks_with_norms(model.distribution):
+  found = [guard]
+  if is_chief:
+    found = [
+      keras.callbacks.ModelCheckpoint(
+        workdir.weights,
+        save_best_only=True,
+        save_weights_only=True,
+        # Otherwise the first epoch is the best, be it NaN.
+        initial_value_threshold=float('inf'),
+        **monitor,
+      ),
+      callbacks.JsonLines(workdir.file('metrics.jsonl')),
+      keras.callbacks.TensorBoard(workdir.file('tensorboard'), write_graph=False),
+      guard,
+      callbacks.Pictures(draw, FLAGS.picture_every),
+    ]
+  if is_chief and bijectors.networks_with_norms(model.distribution):
     # Before what writes the logs: it adds to them.
     found.insert(0, _lipschitz_report(workdir, data))
   if FLAGS.ema:
