@@ -38,7 +38,7 @@ WORKER_LOST = 3
 
 # How long the workers wait for each other: all to start, and one that is silent.
 START_SECONDS = 600
-SILENT_SECONDS = 20
+SILENT_SECONDS = 10
 
 _TF_CONFIG = (
   'Expected TF_CONFIG in the environment of each worker, as {"cluster": {"worker": '
@@ -154,8 +154,15 @@ def losing_workers() -> Iterator[None]:
   ) as error:
     raise WorkerLost(
       'Expected all workers to go on; one has ended, is silent or never started '
-      f'({str(error).splitlines()[0]}). Start all of them again.'
+      f'({_cause(error)}). Start all of them again.'
     ) from error
+
+
+def _cause(error):
+  """The line that says it, among those that say where."""
+  lines = str(error).splitlines() or [type(error).__name__]
+  said = [line.split('aborted by: ')[1] for line in lines if 'aborted by: ' in line]
+  return (said or lines)[0].strip()
 
 
 def has_xla(module: tf.Module, strategy: tf.distribute.Strategy) -> bool:
