@@ -240,6 +240,11 @@ class FlowModel(keras.Model):
       with self._distribute_strategy.scope():
         self.optimizer.build(self.trainable_variables)
 
+  def _get_metrics_result_or_logs(self, logs):
+    """The logs over all replicas; those of a step are means of what each has."""
+    results = self.get_metrics_result()
+    return {name: results.get(name, value) for name, value in (logs or {}).items()}
+
   def _check_all_seen(self, watched):
     known = {id(v.value) for v in self.variables}
     unseen = [v.name for v in watched if id(v) not in known]
