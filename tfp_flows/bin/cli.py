@@ -15,7 +15,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
-__all__ = ['UsageError', 'configs', 'expand_config', 'fail', 'run']
+__all__ = ['UsageError', 'configs', 'expand_config', 'fail', 'run', 'stop_now']
 
 _LIST = flags.DEFINE_bool('list_configs', False, 'List the named configurations.')
 
@@ -229,13 +229,25 @@ def _silenced():
 
 def fail(error: Exception | str, code: int = 1) -> NoReturn:
   """Prints the one line of an error and exits with `code`."""
+  _print(error)
+  sys.exit(code)
+
+
+def stop_now(error: Exception, code: int) -> NoReturn:
+  """The same, without waiting for any thread."""
+  _print(error)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
+
+
+def _print(error):
   if isinstance(error, MemoryError):
     error = (
       f'Expected enough memory; {_line(error)}. Lower the size of the model, of the '
       f'data or of --batch_size.'
     )
   print(f'error: {_line(error)}', file=sys.stderr)
-  sys.exit(code)
 
 
 def _line(error):

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-__all__ = ['FREE', 'SHARED', 'shared_as_string']
+__all__ = ['FREE', 'SHARED', 'identity', 'shared_as_string']
 
 flags.DEFINE_string('config', None, 'A named configuration; see --list_configs.')
 flags.DEFINE_string(
@@ -39,6 +39,13 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_bool('mixed_precision', False, 'Let the networks compute in bfloat16.')
 flags.DEFINE_bool('jit', True, 'Compile with XLA.')
+flags.DEFINE_enum(
+  'strategy',
+  'none',
+  ['none', 'mirrored', 'multi_worker'],
+  'Share each batch among the GPUs of this machine (mirrored), or among processes, '
+  'one for each entry of TF_CONFIG (multi_worker).',
+)
 flags.DEFINE_integer('seed', 0, 'Of the weights and all noise.', 0, 2**31 - 2)
 flags.DEFINE_integer(
   'data_seed', 0, 'Of the split of digits and tables, and of the toys.', 0
@@ -134,6 +141,13 @@ flags.DEFINE_string(
 flags.DEFINE_bool(
   'overwrite', False, 'Replace the run that --workdir holds, or the export in --output.'
 )
+
+
+def identity() -> str:
+  """The flags that the numbers of a run depend on, as lines of a flagfile."""
+  names = (name for name in SHARED if name not in FREE)
+  lines = (flags.FLAGS[name].serialize() for name in names)
+  return '\n'.join(line for line in lines if line)
 
 
 def shared_as_string() -> str:

@@ -264,16 +264,11 @@ class Workdir:
           f'there are none. Restore them, or pass --overwrite to begin anew.'
         )
 
-  def identity(self) -> str:
-    """What the numbers of the run depend on, as lines of `flags.txt`."""
-    lines = (_lines(name, self._recorded()) for name in flags_lib.SHARED)
-    free = set(flags_lib.FREE)
-    return '\n'.join(
-      line
-      for name, found in zip(flags_lib.SHARED, lines)
-      for line in found
-      if name not in free
-    )
+  def _identity(self):
+    """`flags.identity` of the run that is there."""
+    recorded = self._recorded()
+    names = (name for name in flags_lib.SHARED if name not in flags_lib.FREE)
+    return '\n'.join(line for name in names for line in _lines(name, recorded))
 
   def _recorded(self):
     path = self.file('flags.txt')
@@ -319,7 +314,7 @@ class Workdir:
         f'tfp-flows-train first.'
       )
     try:
-      weights.load_weights(model, self.weights, self.identity())
+      weights.load_weights(model, self.weights, self._identity())
     except (OSError, KeyError, weights.DamagedWeights) as error:
       raise cli.UsageError(
         f'Expected the weights of a run at {self.weights}; the file is damaged '

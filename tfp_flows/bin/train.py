@@ -4,6 +4,8 @@ A run that was stopped, or killed, goes on from its last checkpoint if the same 
 is given again, or `--workdir=DIR` alone.
 """
 
+import contextlib
+
 from absl import flags
 
 from tfp_flows.bin import cli
@@ -13,8 +15,14 @@ from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
 def main() -> None:
   """The command, after its flags are parsed."""
   from tfp_flows.bin import training  # Slow: imports TensorFlow.
+  from tfp_flows.training import strategies
 
-  training.train(overwrite=flags.FLAGS.overwrite)
+  several = flags.FLAGS.strategy == 'multi_worker'
+  try:
+    with strategies.losing_workers() if several else contextlib.nullcontext():
+      training.train(overwrite=flags.FLAGS.overwrite)
+  except strategies.WorkerLost as error:
+    cli.stop_now(error, strategies.WORKER_LOST)
 
 
 def run() -> None:

@@ -1,5 +1,6 @@
 """The training run of the flags."""
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -15,6 +16,7 @@ from tfp_flows import data as data_lib
 from tfp_flows.bin import cli
 from tfp_flows.bin import drawing
 from tfp_flows.bin import evaluation
+from tfp_flows.bin import flags as flags_lib
 from tfp_flows.bin import optimizers
 from tfp_flows.bin import runs
 from tfp_flows.bin import training_data
@@ -27,6 +29,7 @@ from tfp_flows.training import lipschitz
 from tfp_flows.training import pictures
 from tfp_flows.training import resuming
 from tfp_flows.training import schedules
+from tfp_flows.training import strategies
 
 __all__ = ['NON_FINITE', 'train']
 
@@ -45,15 +48,19 @@ def train(overwrite: bool = False) -> None:
   """
   start = time.time()
   workdir = runs.Workdir(FLAGS.workdir)
+  # Before all else of TensorFlow, which it configures.
+  strategy = strategies.make_strategy(FLAGS.strategy)
+  is_chief = strategies.is_chief(strategy)
   data = runs.load_data()
-  model = runs.make_model(data)
   batches = training_data.TrainingData(data)
   steps = batches.steps_per_epoch
-  rate = optimizers.compile_model(model, steps)
-  with workdir.begin(overwrite):
+  with strategy.scope():
+    model = runs.make_model(data)
+    rate = optimizers.compile_model(model, steps)
+  with workdir.begin(overwrite) if is_chief else contextlib.nullcontext():
     print(
       f'{FLAGS.model} on {FLAGS.dataset}: {model.count_params():,} parameters, '
-      f'{steps} steps per epoch, into {workdir.path}',
+      f'{steps} steps per epoch, {strategies.describe(strategy)}into {workdir.path}',
       flush=True,
     )
     run = _Run(workdir, data, model, rate, batches)
@@ -64,6 +71,8 @@ def train(overwrite: bool = False) -> None:
       )
       return
     run.fit()
+    if not is_chief:
+      return
     workdir.load_weights(model)
     _draw(workdir, model, data)
     evaluation.report(model, data, 'test', workdir.file('result.json'))
@@ -83,8 +92,11 @@ class _Run:
   ):
     self._workdir, self._data, self._batches = workdir, data, batches
     self._model, self._rate = model, rate
+    self._strategy = model.distribute_strategy
+    self._is_chief = strategies.is_chief(self._strategy)
+    self._identity = flags_lib.identity()
     self._checkpoints = checkpoints.Checkpoints(
-      workdir.file('checkpoints'), model, workdir.identity()
+      workdir.file('checkpoints'), model, self._identity, is_reader=not self._is_chief
     )
     self._progress = self._restored() or self._begun()
     progress = self._progress
@@ -151,14 +163,21 @@ class _Run:
 
   def _restored(self):
     """The progress at the last checkpoint, or None if there is none."""
+    strategies.wait_for_all(self._strategy)
     with warnings.catch_warnings(record=True) as found:
       warnings.simplefilter('always', checkpoints.DamagedCheckpoint)
       state = self._checkpoints.restore()
     for warning in found:
       print(f'warning: {warning.message}', file=sys.stderr)
-    if state is None:
-      return None
-    return resuming.Progress(**state)
+    progress = None if state is None else resuming.Progress(**state)
+    step = -1 if progress is None else progress.total_steps
+    if not strategies.all_have(step, self._strategy):
+      raise cli.UsageError(
+        f'Expected one --workdir that all workers read; at {self._workdir.path} this '
+        f'one finds {"no checkpoint" if step < 0 else f"step {step}"}, and the chief '
+        f'another. Put it on a file system that all workers share.'
+      )
+    return progress
 
   def _fit_part(self):
     """Calls `fit` for the epoch that was begun, or for all that are left."""
@@ -181,6 +200,7 @@ class _Run:
         epochs=FLAGS.epochs,
         steps_per_epoch=steps,
         callbacks=[*others, save],
+        verbose='auto' if self._is_chief else 0,
       )
     finally:
       save.release_signals()
@@ -189,33 +209,39 @@ class _Run:
       self._progress = self._restored()
 
   def _callbacks(self):
-    # The order matters: the average is in the model when it is saved or drawn.
-    workdir = self._workdir
-
-    def draw():
-      _draw(workdir, self._model, self._data)
-
-    x, condition = self._some_examples()
-    found = [
-      callbacks.BestWeights(workdir.weights, run=workdir.identity()),
-      callbacks.JsonLines(workdir.file('metrics.jsonl'), self._progress.history),
-      keras.callbacks.TensorBoard(workdir.file('tensorboard'), write_graph=False),
-      callbacks.Pictures(draw, FLAGS.picture_every),
-    ]
-    # Before what writes the logs: these add to them.
-    found.insert(0, health.Health(x, condition))
-    if bijectors.networks_with_norms(self._model.distribution):
-      path = workdir.file('lipschitz.jsonl')
-      found.insert(
-        0, lipschitz.LipschitzReport(x, condition, path, self._progress.epoch)
-      )
+    # The order matters: the average is in the model when it is measured or saved, and
+    # what adds to the logs comes before what writes them.
+    found = [callbacks.StopOnNonFinite(strategies.check_every(self._strategy))]
     if FLAGS.ema:
-      found.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+      found.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    if self._is_chief:
+      found += [*self._measuring(), *self._writing()]
     if FLAGS.patience:
       found.append(
         keras.callbacks.EarlyStopping('val_loss', patience=FLAGS.patience, mode='min')
       )
     return found
+
+  def _measuring(self):
+    x, condition = self._some_examples()
+    found = [health.Health(x, condition)]
+    if bijectors.networks_with_norms(self._model.distribution):
+      path = self._workdir.file('lipschitz.jsonl')
+      found.append(lipschitz.LipschitzReport(x, condition, path, self._progress.epoch))
+    return found
+
+  def _writing(self):
+    file = self._workdir.file
+
+    def draw():
+      _draw(self._workdir, self._model, self._data)
+
+    return [
+      callbacks.BestWeights(self._workdir.weights, run=self._identity),
+      callbacks.JsonLines(file('metrics.jsonl'), self._progress.history),
+      keras.callbacks.TensorBoard(file('tensorboard'), write_graph=False),
+      callbacks.Pictures(draw, FLAGS.picture_every),
+    ]
 
   def _some_examples(self):
     """Of the validation set: a batch and its condition."""

@@ -72,7 +72,7 @@ class UniformDequantization(serialization.Configurable):
     """
     x = tf.cast(x, dtype)
     seed = seeds.stateless_seed(seed)
-    noise = random.uniform(tf.shape(x), seed, x.dtype)
+    noise = random.for_examples(random.uniform, tf.shape(x), seed, x.dtype)
     # 255 + (1 - 2^-24) rounds to 256, which belongs to the next cell.
     return tf.minimum(x + noise, tf.math.nextafter(x + 1.0, x))
 

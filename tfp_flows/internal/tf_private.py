@@ -2,13 +2,24 @@
 
 import contextlib
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 
+import tensorflow as tf
 from tensorflow.python import pywrap_tfe
+from tensorflow.python.distribute import multi_worker_util
+from tensorflow.python.eager import context
 from tensorflow.python.eager import record
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
 
-__all__ = ['VariableWatcher', 'in_xla', 'recording', 'stop_recording']
+__all__ = [
+  'VariableWatcher',
+  'configure_coordination',
+  'in_xla',
+  'recording',
+  'stop_recording',
+]
 
 
 def in_xla() -> bool:
@@ -36,3 +47,30 @@ def recording() -> Iterator[None]:
   finally:
     if is_stopped:
       pywrap_tfe.TFE_Py_TapeSetStopOnThread()
+
+
+def configure_coordination(
+  cluster: Mapping[str, Sequence[str]], start_seconds: float, silent_seconds: float
+) -> None:
+  """Sets how long the workers of a cluster wait for each other.
+
+  As `MultiWorkerMirroredStrategy` does when it is made, which leaves these times at
+  an hour and at ten seconds.
+
+  Args:
+    cluster: job -> addresses.
+    start_seconds: until all must have started.
+    silent_seconds: until a worker that does not answer counts as gone.
+  """
+  # The module of this message has another name in each version of TensorFlow.
+  jobs = tf.compat.v1.ConfigProto().experimental.coordination_config
+  for name, addresses in cluster.items():
+    jobs.coordinated_job_list.add(name=name, num_tasks=len(addresses))
+  spec = multi_worker_util.normalize_cluster_spec(dict(cluster))
+  context.context().configure_coordination_service(
+    service_type='standalone',
+    service_leader=multi_worker_util.coordination_leader(spec),
+    cluster_register_timeout_in_ms=int(1000 * start_seconds),
+    heartbeat_timeout_in_ms=int(1000 * silent_seconds),
+    coordinated_jobs=list(jobs.coordinated_job_list),
+  )

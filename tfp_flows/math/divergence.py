@@ -104,5 +104,7 @@ def hutchinson_noise(
   draw = random.rademacher if kind == 'rademacher' else random.normal
   shape = shapes.static_or_dynamic(x)
   if isinstance(shape, list):
-    return draw([num_samples, *shape], seed, x.dtype)
-  return draw(tf.concat([[num_samples], shape], axis=0), seed, x.dtype)
+    shape = [num_samples, *shape]
+  else:
+    shape = tf.concat([[num_samples], shape], axis=0)
+  return random.for_examples(draw, shape, seed, x.dtype, axis=1)

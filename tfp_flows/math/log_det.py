@@ -213,7 +213,7 @@ def series_log_det(
     value, vjp = value[tf.newaxis], lambda w: inner(w[0])[tf.newaxis]
   shape = shapes.static_or_dynamic(samples)
   draw = random.rademacher if noise == 'rademacher' else random.normal
-  v = draw(shape, v_seed, x.dtype)
+  v = random.for_examples(draw, shape, v_seed, x.dtype, axis=1)
   weights, last = _weights(num_terms, lengths, num_samples, n_seed, x.dtype)
 
   def weight(k):

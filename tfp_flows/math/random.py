@@ -1,11 +1,12 @@
 """Random numbers that are the same in eager mode, in graphs and under XLA."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-__all__ = ['normal', 'rademacher', 'uniform']
+__all__ = ['for_examples', 'normal', 'rademacher', 'uniform']
 
 _BITS = {tf.float32: (tf.uint32, 24), tf.float64: (tf.uint64, 53)}
 
@@ -46,3 +47,34 @@ def normal(shape: Any, seed: tf.Tensor, dtype: Any = tf.float32) -> tf.Tensor:
   u = uniform(tf.concat([[2], shape], axis=0), seed, dtype)
   radius = tf.sqrt(-2.0 * tf.math.log1p(-u[0]))
   return radius * tf.cos(2.0 * np.pi * u[1])
+
+
+def for_examples(
+  draw: Callable[..., tf.Tensor],
+  shape: Any,
+  seed: tf.Tensor,
+  dtype: Any = tf.float32,
+  axis: int = 0,
+) -> tf.Tensor:
+  """`draw(shape, seed, dtype)`, the noise of a batch of examples.
+
+  Called by each of several replicas of a `tf.distribute` strategy, it draws for the
+  global batch and returns the part of this replica: with the same seed in all of them,
+  and examples in equal parts, the noise is that of one process.
+
+  Args:
+    draw: `uniform`, `rademacher` or `normal`.
+    shape: of the result, the noise for the examples of one replica.
+    seed: stateless seed `[2]`.
+    dtype: of the result.
+    axis: of the examples.
+  """
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return draw(shape, seed, dtype)
+  count, part = context.num_replicas_in_sync, context.replica_id_in_sync_group
+  static = tf.get_static_value(shape)
+  sizes = tf.unstack(tf.stack(shape)) if static is None else [int(n) for n in static]
+  start = tf.one_hot(axis, len(sizes), part * sizes[axis], 0, dtype=tf.int32)
+  whole = [n * count if i == axis else n for i, n in enumerate(sizes)]
+  return tf.slice(draw(whole, seed, dtype), start, sizes)

@@ -152,7 +152,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
   def on_epoch_end(self, epoch, logs=None):
     self.model.check_finite()
-    step = int(self.model.optimizer.iterations)
+    step = int(self.model.optimizer.iterations.numpy())
     error = diagnosis.weight_error(self.model, step)
     bad = [k for k, v in (logs or {}).items() if not np.isfinite(float(v))]
     if error is None and self._validation and bad:

@@ -30,7 +30,8 @@ class Checkpoints:
   """Checkpoints of a model and its optimizer in a folder, each one file.
 
   A checkpoint has all variables of the model, with those of seed generators, of its
-  optimizer, with averages and iterations, and of its metrics, as arrays of a `.npz`
+  optimizer, with averages and iterations, and of its metrics if there is one replica,
+  as arrays of a `.npz`
   file, beside a JSON object of the caller. It appears whole or not at all, has a
   checksum of each array, and is read only if it is of the same run.
 
@@ -48,6 +49,7 @@ class Checkpoints:
     model: keras.Model,
     run: str = '',
     keep: int = 3,
+    is_reader: bool = False,
   ):
     """Creates the object; the folder is made when the first checkpoint is saved.
 
@@ -56,12 +58,14 @@ class Checkpoints:
       model: compiled.
       run: what tells this run from others, as its options.
       keep: how many checkpoints are kept, the last ones.
+      is_reader: whether nothing is written, as by all workers but one.
     """
     if keep < 1:
       raise ValueError(f'Expected keep >= 1; received {keep}.')
     self._folder, self._model = os.fspath(folder), model
-    self._run, self._keep = run, keep
-    model.optimizer.build(model.trainable_variables)
+    self._run, self._keep, self._is_reader = run, keep, is_reader
+    with model.distribute_strategy.scope():
+      model.optimizer.build(model.trainable_variables)
 
   @property
   def steps(self) -> list[int]:
@@ -85,6 +89,8 @@ class Checkpoints:
     Raises:
       OSError: if it cannot be written; the earlier checkpoints are untouched.
     """
+    if self._is_reader:
+      return
     os.makedirs(self._folder, exist_ok=True)
     arrays = {f'{i:05}': np.asarray(v) for i, v in enumerate(self._variables())}
     header = self._header(step) | {'state': state}
@@ -112,7 +118,8 @@ class Checkpoints:
         problems[step] = str(error)
         continue
       for later, problem in problems.items():
-        os.replace(self.path(later), f'{self.path(later)}.damaged')
+        if not self._is_reader:
+          os.replace(self.path(later), f'{self.path(later)}.damaged')
         warnings.warn(
           f'{problem} Going back to step {step}.', DamagedCheckpoint, stacklevel=2
         )
@@ -129,7 +136,11 @@ class Checkpoints:
 
   def _variables(self):
     model = self._model
-    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    found = [*model.variables, *model.optimizer.variables]
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+      # Each replica has metrics of its own, which only all of them together can read.
+      return found
+    return [*found, *model.metrics_variables]
 
   def _header(self, step):
     shapes = [[v.dtype, list(v.shape)] for v in self._variables()]

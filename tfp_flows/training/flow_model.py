@@ -24,6 +24,7 @@ from tfp_flows.training import inputs
 from tfp_flows.training import likelihood as likelihood_lib
 from tfp_flows.training import metrics
 from tfp_flows.training import paths
+from tfp_flows.training import strategies
 
 __all__ = ['FlowModel', 'NonFiniteError', 'SamplingError', 'SolverError']
 
@@ -136,6 +137,7 @@ class FlowModel(keras.Model):
     self._checker = inputs.Checker(distribution.event_shape, self._check)
     self._seed = seed
     self._compiled = {}
+    self._replica_jit = False
     self.built = True
 
   def _solver_work(self):
@@ -177,7 +179,14 @@ class FlowModel(keras.Model):
     if kwargs.get('run_eagerly'):
       jit_compile = False
     self._compiled.clear()
-    super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+    strategy = self._distribute_strategy
+    if strategy is None:
+      super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+      return
+    with strategy.scope():
+      super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
+    strategies.prepare_optimizer(self.optimizer, strategy)
+    self._replica_jit = jit_compile and strategies.has_xla(self._distribution, strategy)
 
   def call(self, x, condition=None, training=False, seed=None):
     if seed is None:
@@ -188,16 +197,24 @@ class FlowModel(keras.Model):
     return tf.cast(generator.next(), tf.int32)
 
   def train_step(self, data):
-    batch = keras.utils.unpack_x_y_sample_weight(data)
+    x, condition, weight = batch = strategies.unpack(data)
     guarded = self._guard.begin(v.value for v in self.non_trainable_variables)
-    step = self._gradients(*batch)
+    total = strategies.global_weight(weight)
+    step = self._on_replica(self._gradients)(x, condition, weight, None, total)
+    gradients = strategies.sum_over_replicas(step.gradients)
     made = guarded.finish(
-      [step.loss, *step.gradients], lambda: self._update(step.gradients), self, batch
+      [step.loss, *gradients], lambda: self._update(gradients), self, batch
     )
-    logs = self._update_metrics(step.log_prob, batch[2], made)
+    logs = self._update_metrics(step.log_prob, weight, made)
     if self._work is not None:
       logs |= self._work.update(step, step.penalties, step.backward, made)
-    return logs
+    return strategies.as_logs(logs)
+
+  def _on_replica(self, fn):
+    """`fn`, compiled for each replica if there are several, as Keras does not."""
+    if not self._replica_jit:
+      return fn
+    return tf.function(fn, autograph=False, jit_compile=True)
 
   def gradient_step(self, x, condition=None, weight=None, seed=None) -> tf.Tensor:
     """One step of the optimizer, as `fit` makes it, without metrics and guard.
@@ -216,17 +233,16 @@ class FlowModel(keras.Model):
     self._update(step.gradients)
     return step.loss
 
-  def _gradients(self, x, condition, weight, seed=None):
+  def _gradients(self, x, condition, weight, seed=None, total=None):
     with reports.flow_report() as report, tf.GradientTape() as tape:
       tape.watch(report.probe)
-      loss, log_prob, penalties = self.training_loss(report, x, condition, weight, seed)
-      # Keras adds the gradients of replicas up.
-      replicas = tf.distribute.get_strategy().num_replicas_in_sync
-      scaled = self.optimizer.scale_loss(loss / replicas)
+      loss, log_prob, penalties = self.training_loss(
+        report, x, condition, weight, seed, total
+      )
+      scaled = self.optimizer.scale_loss(loss)
     self._check_all_seen(tape.watched_variables())
-    weights = self.trainable_weights
     *gradients, backward = tape.gradient(
-      scaled, [*weights, report.probe], unconnected_gradients='none'
+      scaled, [*self.trainable_weights, report.probe], unconnected_gradients='none'
     )
     return _Step(
       loss,
@@ -239,51 +255,92 @@ class FlowModel(keras.Model):
     )
 
   def training_loss(
-    self, report: reports.Report, x, condition=None, weight=None, seed=None
+    self,
+    report: reports.Report,
+    x,
+    condition=None,
+    weight=None,
+    seed=None,
+    total=None,
   ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
     """The loss of a batch, its log-likelihoods, and the penalties in its loss.
 
-    Moves seeds and moving statistics on. `report` is that of the `flow_report` block
-    around the call, `seed` as for `gradient_step`.
+    Moves seeds and moving statistics on.
+
+    Args:
+      report: that of the `flow_report` block around the call.
+      x: a batch.
+      condition: per example, or None.
+      weight: per example, or None.
+      seed: as for `gradient_step`.
+      total: the weight of the batches of all replicas, if there are several: the loss
+        is then the part of this one, and the losses of all add up.
     """
+    replicas = 1
+    if total is not None:
+      replicas = tf.distribute.get_strategy().num_replicas_in_sync
     log_prob = self(x, condition, training=True, seed=seed)
-    loss = _weighted_mean(-log_prob, weight)
+    loss = _weighted_mean(-log_prob, weight, total)
     penalties = {
-      name: _weighted_mean(tf.add_n(values), weight)
+      name: _weighted_mean(tf.add_n(values), weight, total)
       for name, values in report.penalties.items()
     }
-    extras = [*self.losses, *penalties.values()]
+    # What is the same in all replicas counts once.
+    extras = [*(e / replicas for e in self.losses), *penalties.values()]
     loss += sum(tf.cast(extra, loss.dtype) for extra in extras)
-    return loss, log_prob, penalties
+    return loss, log_prob, {k: replicas * v for k, v in penalties.items()}
 
   def _update(self, gradients):
     self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
+    self._on_replica(self._follow_norms)()
+
+  def _follow_norms(self):
     # From step to step the norms change little, and few iterations follow them.
     bijectors.update_norms(self.distribution, tolerance=1e-3, max_iterations=50)
+
+  @property
+  def is_frozen(self) -> bool:
+    """Whether a training step was not finite, and no more of them changes the model."""
+    return self._guard.step is not None
 
   def check_finite(self) -> None:
     """Raises `NonFiniteError` if a training step was not finite, and names the layer.
 
     The first such step and all after it change nothing, see `StopOnNonFinite`.
     """
-    step = self._guard.step
-    if step is not None:
-      raise diagnosis.diagnose(self, step, self._guard.batch())
+    if self.is_frozen:
+      raise diagnosis.diagnose(self, self._guard.step, self._guard.batch())
 
   def thaw(self) -> None:
     """Lets training steps change the model again after one that was not finite."""
     self._guard.thaw()
 
   def test_step(self, data):
-    x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
+    find = self._on_replica(self._test_logs)
+    return strategies.as_logs(find(*strategies.unpack(data)))
+
+  def _test_logs(self, x, condition, weight):
     with reports.flow_report() as report:
       log_prob = self(x, condition, training=False)
     logs = self._update_metrics(log_prob, weight)
     return logs if self._work is None else logs | self._work.update(report)
 
   def predict_step(self, data):
-    x, condition, _ = keras.utils.unpack_x_y_sample_weight(data)
-    return self(x, condition, training=False)
+    x, condition, weight = strategies.unpack(data)
+    log_prob = self(x, condition, training=False)
+    # Of several replicas each may have examples of weight 0, not to be returned.
+    return log_prob if self._distribute_strategy is None else (log_prob, weight)
+
+  def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    """Builds the optimizer, all that is left; Keras would take a batch for it."""
+    if self._distribute_strategy is not None and not self.optimizer.built:
+      with self._distribute_strategy.scope():
+        self.optimizer.build(self.trainable_variables)
+
+  def _get_metrics_result_or_logs(self, logs):
+    """The logs over all replicas; those of a step are means of what each has."""
+    results = self.get_metrics_result()
+    return {name: results.get(name, value) for name, value in (logs or {}).items()}
 
   def _check_all_seen(self, watched):
     known = {id(v.value) for v in self.variables}
@@ -357,6 +414,7 @@ class FlowModel(keras.Model):
       else:
         unpacked = keras.utils.unpack_x_y_sample_weight(validation_data)
         validation_data = self._batches(*unpacked, batch_size)
+      validation_data = self._distributed(validation_data)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     if self._work is not None:
       check = keras.callbacks.LambdaCallback(
@@ -368,7 +426,7 @@ class FlowModel(keras.Model):
     kwargs['callbacks'] = callbacks_lib.with_guard(kwargs['callbacks'])
     is_array = not isinstance(x, tf.data.Dataset)
     order = self._shuffle_seed() if shuffle and is_array else None
-    batches = self._batches(x, y, sample_weight, batch_size, order)
+    batches = self._distributed(self._batches(x, y, sample_weight, batch_size, order))
     if self.compiled and not self.optimizer.built:
       # A trace that creates variables starts over.
       with self.distribute_strategy.scope():
@@ -393,9 +451,10 @@ class FlowModel(keras.Model):
 
   def _shuffle_seed(self):
     if self._seed is None:
-      return random.randrange(2**31)
+      # Of the noise, so that several workers have the same.
+      return random.Random(str(self._noise.state.numpy())).randrange(2**31)
     # A second `fit` goes on with other orders.
-    return self._seed + int(self.optimizer.iterations)
+    return self._seed + int(self.optimizer.iterations.numpy())
 
   def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
     """Like `keras.Model.evaluate`; `y` is the condition."""
@@ -403,7 +462,7 @@ class FlowModel(keras.Model):
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     is_validation = kwargs.get('_use_cached_eval_dataset')
     if not is_validation:
-      x = self._batches(x, y, sample_weight, batch_size)
+      x = self._distributed(self._batches(x, y, sample_weight, batch_size))
     with self._plain_data_errors():
       result = super().evaluate(x, **kwargs)
       if not is_validation:
@@ -416,10 +475,19 @@ class FlowModel(keras.Model):
     """The log-likelihood of each example, in nats; `y` is the condition."""
     self._test_noise.state.assign(self._test_noise_start)
     count = None if isinstance(x, tf.data.Dataset) else len(x)
-    batches = self._batches(x, y, None, batch_size)
+    batches = self._distributed(self._batches(x, y, None, batch_size), False)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     with self._plain_data_errors():
-      return self._solved(super().predict(batches, **kwargs)[:count])
+      found = super().predict(batches, **kwargs)
+    if self._distribute_strategy is not None:
+      found, weight = found
+      found = found[weight > 0]
+    return self._solved(found[:count])
+
+  def _distributed(self, batches, own_weights=True):
+    if self._distribute_strategy is None:
+      return batches
+    return strategies.distribute(batches, self._distribute_strategy, own_weights)
 
   def _with_norms(self, callbacks):
     if not self._has_norms:
@@ -442,7 +510,10 @@ class FlowModel(keras.Model):
     if self.dequantization is None:
       x = x.astype(self.distribution.dtype.as_numpy_dtype)
     examples = inputs.array_examples(x, condition, sample_weight)
-    return inputs.batches(examples, min(batch_size or 32, len(x)), order)
+    size = min(batch_size or 32, len(x))
+    if size == len(x):
+      size += -size % self.distribute_strategy.num_replicas_in_sync
+    return inputs.batches(examples, size, order)
 
   def _check(self, x):
     shape = tuple(self.distribution.event_shape)
@@ -478,6 +549,7 @@ class FlowModel(keras.Model):
     condition = None if condition is None else condition[:num_examples]
     self._likelihood.check_condition(condition)
     self._likelihood.adapt(x, condition, self._next_seed(self._noise))
+    strategies.synchronize(self.distribution.variables, self.distribute_strategy)
 
   # Saving.
 
@@ -637,16 +709,18 @@ class FlowModel(keras.Model):
 
   def _run_compiled(self, key, fn, *args):
     if key not in self._compiled:
-      jit_compile = self.jit_compile if self.compiled else True
+      jit_compile = self.jit_compile or self._replica_jit if self.compiled else True
       self._compiled[key] = tf.function(fn, autograph=False, jit_compile=jit_compile)
     return self._compiled[key](*args)
 
 
-def _weighted_mean(values, weights):
+def _weighted_mean(values, weights, total=None):
+  """The mean or, with the `total` weight of all replicas, this replica's part of it."""
   if weights is None:
     return tf.reduce_mean(values)
   weights = tf.reshape(tf.cast(weights, values.dtype), tf.shape(values))
-  return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
+  total = tf.reduce_sum(weights) if total is None else tf.cast(total, values.dtype)
+  return tf.math.divide_no_nan(tf.reduce_sum(weights * values), total)
 
 
 def _as_tuples(dataset):

@@ -108,6 +108,8 @@ class SaveProgress(keras.callbacks.Callback):
     for callback in self._callbacks:
       for name, value in self._progress.callbacks.get(_kind(callback), {}).items():
         setattr(callback, name, value)
+    if self.model.distribute_strategy.num_replicas_in_sync > 1:
+      self._metrics = None  # They are in no checkpoint.
     if self._metrics is not None:
       self._metrics = [np.asarray(v) for v in self.model.metrics_variables]
     self._last = time.monotonic()
@@ -170,8 +172,8 @@ class SaveProgress(keras.callbacks.Callback):
     return time.monotonic() - self._last >= self._seconds
 
   def _save(self):
-    # A model that is frozen has not made the steps that were counted.
-    self.model.check_finite()
+    if self.model.is_frozen:
+      return  # It has not made the steps that were counted.
     progress = self._progress
     progress.callbacks = {
       _kind(callback): {name: _plain(getattr(callback, name, None)) for name in names}
