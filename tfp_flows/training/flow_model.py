@@ -426,7 +426,8 @@ class FlowModel(keras.Model):
     kwargs['callbacks'] = callbacks_lib.with_guard(kwargs['callbacks'])
     is_array = not isinstance(x, tf.data.Dataset)
     order = self._shuffle_seed() if shuffle and is_array else None
-    batches = self._distributed(self._batches(x, y, sample_weight, batch_size, order))
+    batches = self._batches(x, y, sample_weight, batch_size, order)
+    batches = self._distributed(batches, fill=False)
     if self.compiled and not self.optimizer.built:
       # A trace that creates variables starts over.
       with self.distribute_strategy.scope():
@@ -475,7 +476,8 @@ class FlowModel(keras.Model):
     """The log-likelihood of each example, in nats; `y` is the condition."""
     self._test_noise.state.assign(self._test_noise_start)
     count = None if isinstance(x, tf.data.Dataset) else len(x)
-    batches = self._distributed(self._batches(x, y, None, batch_size), False)
+    batches = self._batches(x, y, None, batch_size)
+    batches = self._distributed(batches, own_weights=False)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     with self._plain_data_errors():
       found = super().predict(batches, **kwargs)
@@ -484,10 +486,10 @@ class FlowModel(keras.Model):
       found = found[weight > 0]
     return self._solved(found[:count])
 
-  def _distributed(self, batches, own_weights=True):
+  def _distributed(self, batches, **options):
     if self._distribute_strategy is None:
       return batches
-    return strategies.distribute(batches, self._distribute_strategy, own_weights)
+    return strategies.distribute(batches, self._distribute_strategy, **options)
 
   def _with_norms(self, callbacks):
     if not self._has_norms:

@@ -183,7 +183,10 @@ def has_xla(module: tf.Module, strategy: tf.distribute.Strategy) -> bool:
 
 
 def distribute(
-  batches: tf.data.Dataset, strategy: tf.distribute.Strategy, own_weights: bool = True
+  batches: tf.data.Dataset,
+  strategy: tf.distribute.Strategy,
+  own_weights: bool = True,
+  fill: bool = True,
 ) -> tf.distribute.DistributedDataset:
   """Each batch in equal consecutive parts, the first for the first replica.
 
@@ -195,16 +198,19 @@ def distribute(
       batches. Ones of unknown size are filled up with examples of weight 0.
     strategy: says how many parts there are.
     own_weights: whether the weights are those of `batches`, or else 1.
+    fill: whether batches are filled up to a multiple of the number of replicas.
 
   Returns:
     Dictionaries of `x`, `condition` if there is one, and `weight`: TensorFlow cannot
     distribute None.
 
   Raises:
-    ValueError: if the size of the batches is no multiple of the number of replicas.
+    ValueError: if it is no multiple, without `fill`.
   """
   count = strategy.num_replicas_in_sync
   size = batches.element_spec[0].shape[0]
+  if fill and size is not None and size % count:
+    size = None
   if size is not None and size % count:
     raise ValueError(
       f'Expected a global batch size that the {count} replicas can share equally; '
