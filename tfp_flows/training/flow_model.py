@@ -85,6 +85,9 @@ class FlowModel(keras.Model):
   model.fit(images, batch_size=64, epochs=10)      # images: uint8
   model.sample(16, temperature=0.7, seed=0)        # uint8 [16, 28, 28, 1]
   ```
+
+  `save` writes distribution, weights and optimizer, if the distribution is made of
+  what has a name: see `get_config`.
   """
 
   def __init__(
@@ -556,7 +559,12 @@ class FlowModel(keras.Model):
   # Saving.
 
   def get_config(self) -> dict[str, Any]:
-    """The distribution and the other arguments, for `save` and `keras.saving`."""
+    """The distribution and the other arguments, for `save` and `keras.saving`.
+
+    Raises:
+      ValueError: if the distribution has an argument that cannot be saved, as a lambda
+        or an object of a class that is not registered with Keras.
+    """
     return serialization.serialize_arguments(
       dict(
         distribution=self.distribution,

@@ -51,6 +51,10 @@ def export_saved_model(
   `decode` are left out, and so is `temperature`, also if its base has no mean. Pixels
   out of range and samples that are not finite raise `tf.errors.InvalidArgumentError`.
 
+  All are plain operations of TensorFlow, but that the noise of samples is drawn under
+  XLA if the model draws it so: its numbers are others elsewhere. For runtimes without
+  XLA compile the model with `jit_compile=False`.
+
   Args:
     model: trained or not; need not be compiled.
     path: of a new or empty folder.

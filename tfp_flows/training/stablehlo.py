@@ -33,7 +33,7 @@ def export_stablehlo(
   Each is a pure function of tensors of fixed shapes, for XLA on any platform. In the
   folder `path` are then
 
-    NAME.mlirbc     the module of a function, serialized
+    NAME.mlirbc     the module of a function, as MLIR bytecode of StableHLO
     arrays.npz      the weights, the state of the optimizer and constants, by name
     manifest.json   what the functions take and return
 
