@@ -411,11 +411,11 @@ def test_interrupted_training_keeps_the_best_weights(tmp_path, monkeypatch, caps
     raise KeyboardInterrupt
 
   words = ('--dataset=moons', '--model=real_nvp', *TINY, '--nojit', '--epochs=3')
-  monkeypatch.setattr(callbacks.JsonLines, 'on_epoch_end', interrupt)
+  monkeypatch.setattr(callbacks.Pictures, 'on_epoch_end', interrupt)
   call(train, *words, f'--workdir={tmp_path}/run')
   assert 'Interrupted; the best weights so far are kept' in capsys.readouterr().out
   assert np.isfinite(result(tmp_path / 'run')['nats'])
-  monkeypatch.setattr(callbacks.JsonLines, 'on_epoch_begin', interrupt)
+  monkeypatch.setattr(callbacks.Pictures, 'on_epoch_begin', interrupt)
   with pytest.raises(SystemExit):
     call(train, *words, f'--workdir={tmp_path}/other')
   assert capsys.readouterr().err == 'error: interrupted\n'
