@@ -148,6 +148,7 @@ def tf_config(addresses, index):
     ('{"cluster": {"worker": ["a:1"]}}', 'no object "task"'),
     ('{"cluster": {"ps": ["a:1"]}, "task": {}}', r"not \['ps'\]"),
     ('{"cluster": {"worker": ["a"]}, "task": {}}', 'list of "host:port"'),
+    ('{"cluster": {"worker": ["a:b"]}, "task": {}}', 'list of "host:port"'),
     ('{"cluster": {"worker": []}, "task": {}}', 'list of "host:port"'),
     (tf_config(['a:1', 'a:1'], 0), 'each address stands for one worker'),
     ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps"}}', 'the type of the'),
@@ -161,6 +162,23 @@ def test_wrong_tf_config_is_refused(text, problem, monkeypatch):
     monkeypatch.setenv('TF_CONFIG', text)
   with pytest.raises(ValueError, match=f'Expected TF_CONFIG.*received.* {problem}'):
     strategies.make_strategy('multi_worker')
+
+
+def test_worker_that_does_not_start_is_missed(monkeypatch):
+  with socket.socket() as free, socket.socket() as silent:
+    free.bind(('localhost', 0))
+    silent.bind(('localhost', 0))
+    ports = free.getsockname()[1], silent.getsockname()[1]
+    free.close()
+    config = tf_config([f'localhost:{port}' for port in ports], 0)
+    monkeypatch.setenv('TF_CONFIG', config)
+    monkeypatch.setattr(strategies, 'START_SECONDS', 0.5)
+    with pytest.raises(strategies.WorkerLost, match=f'none at localhost:{ports[1]}'):
+      strategies.make_strategy('multi_worker')
+    config = tf_config([f'localhost:{port}' for port in ports], 1)
+    monkeypatch.setenv('TF_CONFIG', config)
+    with pytest.raises(ValueError, match=f'free port.*localhost:{ports[1]}.*another'):
+      strategies.make_strategy('multi_worker')
 
 
 def test_unknown_strategy_is_refused():

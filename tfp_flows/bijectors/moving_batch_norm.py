@@ -48,8 +48,8 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
     tensor, as in `log_prob`, are one.
   * A channel whose batch statistics are not finite keeps its `m` and `v`.
   * With several replicas of a `tf.distribute` strategy the statistics are those of
-    the global batch, if its parts have the same size; needs
-    `compile(jit_compile=False)`.
+    the global batch, if its parts have the same size; `FlowModel` then runs as a
+    graph, without XLA.
 
   #### References
 

@@ -50,16 +50,14 @@ def recording() -> Iterator[None]:
 
 
 def configure_coordination(
-  cluster: Mapping[str, Sequence[str]], start_seconds: float, silent_seconds: float
+  cluster: Mapping[str, Sequence[str]], silent_seconds: float
 ) -> None:
-  """Sets how long the workers of a cluster wait for each other.
+  """Sets how long the workers of a cluster wait for one that is silent.
 
-  As `MultiWorkerMirroredStrategy` does when it is made, which leaves these times at
-  an hour and at ten seconds.
+  As `MultiWorkerMirroredStrategy` does when it is made, which leaves this time open.
 
   Args:
     cluster: job -> addresses.
-    start_seconds: until all must have started.
     silent_seconds: until a worker that does not answer counts as gone.
   """
   # The module of this message has another name in each version of TensorFlow.
@@ -70,7 +68,6 @@ def configure_coordination(
   context.context().configure_coordination_service(
     service_type='standalone',
     service_leader=multi_worker_util.coordination_leader(spec),
-    cluster_register_timeout_in_ms=int(1000 * start_seconds),
     heartbeat_timeout_in_ms=int(1000 * silent_seconds),
     coordinated_jobs=list(jobs.coordinated_job_list),
   )

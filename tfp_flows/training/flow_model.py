@@ -76,6 +76,11 @@ class FlowModel(keras.Model):
   `(x, condition, sample_weight)`: where Keras has labels, a flow has the
   condition. With weights the loss is the weighted mean.
 
+  Made and compiled in the scope of a `tf.distribute` strategy, the model shares each
+  batch among the replicas, equally, and trains as one would with the whole batch:
+  noise, clipping, weights and metrics are those of all. XLA compiles what each
+  replica computes by itself.
+
   #### Examples
 
   ```python

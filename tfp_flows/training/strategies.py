@@ -3,6 +3,10 @@
 import contextlib
 import json
 import os
+import signal
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -74,14 +78,54 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
   if name == 'mirrored':
     return tf.distribute.MirroredStrategy()
-  cluster = _cluster(os.environ.get('TF_CONFIG'))
-  tf_private.configure_coordination(cluster, START_SECONDS, SILENT_SECONDS)
+  cluster, task = _tf_config(os.environ.get('TF_CONFIG'))
+  _wait_for_all(cluster, task)
+  tf_private.configure_coordination(cluster, SILENT_SECONDS)
+  at_term = signal.getsignal(signal.SIGTERM)
   with losing_workers():
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+  if threading.current_thread() is threading.main_thread():
+    # TensorFlow takes this signal for the notice of a later end, and goes on.
+    signal.signal(signal.SIGTERM, at_term)
+  return strategy
 
 
-def _cluster(text):
-  """The cluster of `TF_CONFIG`, checked: job -> addresses."""
+def _wait_for_all(cluster, task):
+  """Waits until there is a process at each address.
+
+  TensorFlow would wait an hour, and not even hear Ctrl-C.
+  """
+  own = cluster[task['type']][task['index']]
+  deadline = time.monotonic() + START_SECONDS
+  try:
+    server = socket.create_server(('', int(own.rpartition(':')[2])))
+  except OSError as error:
+    raise ValueError(
+      f'Expected a free port for this worker, {own} in TF_CONFIG; {error.strerror}. '
+      f'Choose another one for all workers.'
+    ) from error
+  with server:
+    for address in (a for job in cluster.values() for a in job if a != own):
+      while not _answers(address):
+        if time.monotonic() > deadline:
+          raise WorkerLost(
+            f'Expected all workers within {START_SECONDS} s; there is none at '
+            f'{address}. Start all that TF_CONFIG lists.'
+          )
+        time.sleep(0.2)
+
+
+def _answers(address):
+  host, _, port = address.rpartition(':')
+  try:
+    socket.create_connection((host, int(port)), timeout=5).close()
+  except OSError:
+    return False
+  return True
+
+
+def _tf_config(text):
+  """Cluster and task of `TF_CONFIG`, checked."""
   if not text:
     raise ValueError(f'{_TF_CONFIG}none.')
   try:
@@ -91,7 +135,7 @@ def _cluster(text):
   problem = _problem(config)
   if problem:
     raise ValueError(f'{_TF_CONFIG}{text!r}: {problem}.')
-  return config['cluster']
+  return config['cluster'], config['task']
 
 
 def _problem(config):
@@ -103,7 +147,7 @@ def _problem(config):
   if not cluster or not set(cluster) <= {'chief', 'worker'}:
     return f'the jobs are "worker" and, if need be, "chief", not {sorted(cluster)}'
   addresses = [a for job in cluster.values() for a in (job or [None])]
-  if not all(isinstance(a, str) and ':' in a for a in addresses):
+  if not all(isinstance(a, str) and a.rpartition(':')[2].isdigit() for a in addresses):
     return 'each job is a list of "host:port"'
   if len(set(addresses)) < len(addresses) or len(cluster.get('chief', [''])) > 1:
     return 'each address stands for one worker, and there is one chief at most'
