@@ -113,6 +113,7 @@ class Affine(tf.Module):
     super().__init__(name=name)
     if scale not in SCALES:
       raise ValueError(f'Expected scale to be one of {SCALES}; received {scale!r}.')
+    dtype = checks.as_dtype(dtype, 'Affine')
     if scale == 'tanh':
       self.bound = tf.Variable(tf.ones([num_channels], dtype), name='bound')
     self._scale = scale

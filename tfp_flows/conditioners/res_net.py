@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
+from tfp_flows.internal import checks
 from tfp_flows.internal import shapes
 from tfp_flows.math import convolution
 
@@ -65,6 +66,9 @@ class ResNet(keras.layers.Layer):
     super().__init__(name=name, dtype=dtype)
     seeds = initializers.SeedStream(seed)
     policy = self.dtype_policy
+    shapes.as_event_shape(input_shape, 'ResNet')
+    for size in (channels, width):
+      checks.as_count(size, 'size', owner='ResNet')
 
     def conv(kernel_size):
       return _WeightNormConv2D(width, kernel_size, seeds.he_normal(), dtype=policy)

@@ -12,6 +12,7 @@ from tfp_flows import bijectors
 from tfp_flows import conditioners
 from tfp_flows import math
 from tfp_flows.internal import shapes
+from tfp_flows.models import arguments
 from tfp_flows.models import building
 
 __all__ = ['ffjord']
@@ -19,6 +20,7 @@ __all__ = ['ffjord']
 tfd = tfp.distributions
 
 
+@arguments.checked
 def ffjord(
   event_shape: Sequence[int],
   num_levels: int = 2,
