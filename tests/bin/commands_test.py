@@ -255,6 +255,29 @@ def test_augmentation_moves_images(tmp_path):
   assert len(centers) > 3
 
 
+def test_mixed_precision(run_dir, tmp_path, capsys):
+  import keras
+
+  words = (f'--flagfile={run_dir}/flags.txt', '--precision=mixed_bfloat16', '--nojit')
+  call(evaluate, *words)
+  assert keras.config.dtype_policy().name == 'float32'
+  mixed = result(run_dir, 'evaluation_test.json')['bits_per_dim']
+  exact = result(run_dir)['bits_per_dim']
+  assert 0 < abs(mixed - exact) < 0.02
+  for more in (('--model=residual_flow',), ('--model=ffjord',)):
+    found = fails(
+      capsys,
+      train,
+      f'--workdir={tmp_path}/x',
+      '--dataset=moons',
+      '--precision=mixed_bfloat16',
+      *more,
+    )
+    assert 'Expected --precision=float32' in found
+  words = (f'--workdir={tmp_path}/x', '--precision=mixed_bfloat16', '--dtype=float64')
+  assert 'received' in fails(capsys, train, *words)
+
+
 # What goes wrong.
 
 

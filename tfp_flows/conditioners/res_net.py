@@ -112,7 +112,9 @@ class _WeightNormConv2D(keras.layers.Layer):
   """A 'same' convolution whose kernel is `gain * v / |v|` per channel."""
 
   def __init__(self, channels, kernel_size, initializer, **kwargs):
-    super().__init__(**kwargs)
+    # In mixed precision norms are those of the weights as they are, not rounded: all
+    # outputs of a layer would be too large, or too small.
+    super().__init__(autocast=False, **kwargs)
     self._channels, self._size = channels, kernel_size
     self._initializer = initializer
 
@@ -130,4 +132,5 @@ class _WeightNormConv2D(keras.layers.Layer):
   def call(self, x):
     direction = tf.math.l2_normalize(self.v, axis=[0, 1, 2])
     kernel = direction * tf.convert_to_tensor(self.gain)
-    return convolution.conv2d(x, kernel) + self.bias
+    x, kernel, bias = (tf.cast(t, self.compute_dtype) for t in (x, kernel, self.bias))
+    return convolution.conv2d(x, kernel) + bias

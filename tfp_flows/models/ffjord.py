@@ -90,7 +90,8 @@ def ffjord(
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     seed: int, of all initial weights and the noise of the layers.
     dtype: `tf.float32` or `tf.float64`. Fields follow Keras's policy, but solvers of
-      small tolerances follow the rounding of bfloat16, too, in many steps.
+      small tolerances follow the rounding of bfloat16, too, in many steps: there is
+      no argument for it.
     name: name of the distribution.
 
   Returns:
