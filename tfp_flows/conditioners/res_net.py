@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.conditioners import condition as condition_lib
+from tfp_flows.conditioners import conv_net
 from tfp_flows.conditioners import initializers
 from tfp_flows.internal import checks
 from tfp_flows.internal import shapes
@@ -75,7 +76,7 @@ class ResNet(keras.layers.Layer):
 
     self._input = conv(3)
     self._blocks = [(conv(3), conv(3)) for _ in range(blocks)]
-    self._output = keras.layers.Conv2D(
+    self._output = conv_net.SameConv2D(
       channels, 1, kernel_initializer='zeros', dtype=policy
     )
     self._dropout = keras.layers.SpatialDropout2D(dropout, seed=seeds(), dtype=policy)

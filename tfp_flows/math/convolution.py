@@ -28,6 +28,9 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   taps = height * width
   if taps == 1:
     return _on_last_axis(x, kernel[0, 0])
+  if x.shape[0] == 0:
+    # TensorFlow's gives an empty batch of float32 the channels of `x` on a CPU.
+    return conv2d(tf.pad(x, [[0, 1], [0, 0], [0, 0], [0, 0]]), kernel)[:0]
   if tf.config.list_logical_devices('GPU') or not tf_private.in_xla():
     return tf.nn.conv2d(x, kernel, strides=1, padding='SAME')
   pad = [[(size - 1) // 2, size // 2] for size in (height, width)]
