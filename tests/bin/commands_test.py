@@ -307,6 +307,29 @@ def test_augmentation_moves_images(tmp_path):
   assert len(centers) > 3
 
 
+def test_mixed_precision(run_dir, tmp_path, capsys):
+  import keras
+
+  words = (f'--flagfile={run_dir}/flags.txt', '--precision=mixed_bfloat16', '--nojit')
+  call(evaluate, *words)
+  assert keras.config.dtype_policy().name == 'float32'
+  mixed = result(run_dir, 'evaluation_test.json')['bits_per_dim']
+  exact = result(run_dir)['bits_per_dim']
+  assert 0 < abs(mixed - exact) < 0.02
+  for more in (('--model=residual_flow',), ('--model=ffjord',)):
+    found = fails(
+      capsys,
+      train,
+      f'--workdir={tmp_path}/x',
+      '--dataset=moons',
+      '--precision=mixed_bfloat16',
+      *more,
+    )
+    assert 'Expected --precision=float32' in found
+  words = (f'--workdir={tmp_path}/x', '--precision=mixed_bfloat16', '--dtype=float64')
+  assert 'received' in fails(capsys, train, *words)
+
+
 # What goes wrong.
 
 
@@ -335,7 +358,13 @@ def test_flags_that_are_wrong(capsys):
     (('--dataset=moons', '--conditional'), 'a data set with labels'),
     (('--weight_decay=0.1',), '--optimizer=adamw'),
     (('--arg=num_levels=4',), 'multiples of 2'),
-    (('--arg=width=abc',), 'arguments that fit glow'),
+    (('--arg=width=abc',), "glow expects width to be an integer; received 'abc'"),
+    (('--arg=learn_prior=maybe',), "to be True or False; received 'maybe'"),
+    (('--arg=width=[4]',), 'received [4]'),
+    (('--learning_rate=nan',), 'Expected a finite number'),
+    (('--augment_shift=8',), 'below the height and width of the images'),
+    (('--image_size=8',), 'images of TensorFlow Datasets only; received 8'),
+    (('--dataset=a\nb',), 'Expected --dataset on one line'),
     (('--arg=seed=3',), "received 'seed=3'"),
     (('--dataset=mnist:9.9.9',), "received 'mnist:9.9.9'"),
     (('--dataset=mnist/foo',), "received 'mnist/foo'"),

@@ -115,7 +115,7 @@ def test_bad_arrays(tmp_path):
   with pytest.raises(ValueError, match=r'rows and columns .*shape \[4\]'):
     data.load(path)
   np.save(path, np.full([20, 2], 'a'))
-  with pytest.raises(ValueError, match='Expected numbers'):
+  with pytest.raises(ValueError, match='Expected real numbers'):
     data.load(path)
   with pytest.raises(ValueError, match='there is none at'):
     data.load(str(tmp_path / 'y.npy'))

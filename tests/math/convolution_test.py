@@ -139,3 +139,19 @@ def test_a_batch_of_unknown_size_may_be_empty(jit):
 
   for images in (x, x[:0]):
     assert_close(traced(images, kernel), derivatives(native, images, kernel)[:3])
+
+
+@pytest.mark.parametrize('jit_compile', [None, False, True])
+def test_an_empty_batch_has_the_channels_of_the_kernel(jit_compile):
+  x, kernel = tf.zeros([0, 4, 4, 2]), tf.Variable(tf.ones([3, 3, 2, 4]))
+
+  def run(x):
+    with tf.GradientTape() as tape:
+      y = convolution.conv2d(x, kernel)
+    return y, tape.gradient(y, kernel)
+
+  if jit_compile is not None:
+    run = tf.function(run, jit_compile=jit_compile)
+  y, gradient = run(x)
+  assert y.shape == (0, 4, 4, 4)
+  np.testing.assert_array_equal(gradient, np.zeros([3, 3, 2, 4]))

@@ -1,6 +1,7 @@
 """Maps pixel values to real numbers, as part of the density."""
 
 import math
+import numbers
 from typing import Any
 
 import tensorflow as tf
@@ -61,7 +62,8 @@ class Preprocess(flow_bijector.FlowBijector):
     """
     parameters = dict(locals())
     num_bins = checks.as_count(num_bins, 'num_bins', 2, owner='Preprocess')
-    if alpha is not None and not 0.0 < alpha < 0.5:
+    is_number = isinstance(alpha, numbers.Real)
+    if alpha is not None and not (is_number and 0.0 < alpha < 0.5):
       raise ValueError(
         f'Preprocess expects alpha=None or 0 < alpha < 0.5; received {alpha}.'
       )

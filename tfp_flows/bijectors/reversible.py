@@ -98,8 +98,9 @@ def check_memory(memory: str, bijectors: Sequence[tfb.Bijector]) -> None:
     for part in (bijector, *bijector.submodules):
       if not getattr(part, 'is_recomputable', True):
         raise ValueError(
-          f"memory='reversible' computes each layer again from its output, which "
-          f"{part.name} does not allow. Keep it apart, or use memory='stored'."
+          f"memory='reversible' expects to compute each layer again from its output, "
+          f'which {part.name} does not allow; received it among the layers. Keep it '
+          f"apart, or use memory='stored'."
         )
     for layer in keras_parameters.keras_layers(bijector):
       has_statistics = any(
@@ -109,9 +110,9 @@ def check_memory(memory: str, bijectors: Sequence[tfb.Bijector]) -> None:
       if has_statistics or len(layer.variables) > len(layer.weights):
         raise ValueError(
           f"memory='reversible' computes each network again, and expects the same "
-          f'values; {layer.name} in {bijector.name} draws noise or keeps statistics, '
-          f'as dropout and batch normalization do. Take that out, or use '
-          f"memory='stored'."
+          f'values; received {layer.name} in {bijector.name}, which draws noise or '
+          f'keeps statistics, as dropout and batch normalization do. Take that out, or '
+          f"use memory='stored'."
         )
 
 

@@ -120,6 +120,7 @@ class Affine(tf.Module, serialization.Configurable):
     super().__init__(name=name)
     if scale not in SCALES:
       raise ValueError(f'Expected scale to be one of {SCALES}; received {scale!r}.')
+    dtype = checks.as_dtype(dtype, 'Affine')
     if scale == 'tanh':
       self.bound = tf.Variable(tf.ones([num_channels], dtype), name='bound')
     self._num_channels, self._scale, self._dtype = num_channels, scale, dtype

@@ -37,7 +37,12 @@ flags.DEFINE_multi_string(
 flags.DEFINE_enum(
   'dtype', 'float32', ['float32', 'float64'], 'Of the flow and its weights.'
 )
-flags.DEFINE_bool('mixed_precision', False, 'Let the networks compute in bfloat16.')
+flags.DEFINE_enum(
+  'precision',
+  'float32',
+  ['float32', 'mixed_bfloat16'],
+  'mixed_bfloat16: networks compute in bfloat16, all else in --dtype=float32.',
+)
 flags.DEFINE_bool('jit', True, 'Compile with XLA.')
 flags.DEFINE_enum(
   'strategy',

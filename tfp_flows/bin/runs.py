@@ -3,12 +3,12 @@
 import contextlib
 import errno
 import fcntl
+import inspect
 import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import tensorflow as tf
 from absl import flags
 
@@ -90,13 +90,19 @@ def eval_batches(part: tf.data.Dataset, data: data_lib.Data) -> tf.data.Dataset:
 
 
 # Arguments of the builders that come from the data and from other flags.
-_GIVEN = ('event_shape', 'num_bins', 'condition_size', 'seed', 'dtype', 'name')
+_GIVEN = (
+  'event_shape',
+  'num_bins',
+  'condition_size',
+  'precision',
+  'seed',
+  'dtype',
+  'name',
+)
 
 
 def make_model(data: data_lib.Data) -> flow_model.FlowModel:
   """The untrained model of the flags."""
-  if FLAGS.mixed_precision:
-    keras.config.set_dtype_policy('mixed_bfloat16')
   if FLAGS.model not in models.MODELS:
     raise cli.UsageError(
       f'Expected --model to be one of {sorted(models.MODELS)}; received '
@@ -110,6 +116,8 @@ def make_model(data: data_lib.Data) -> flow_model.FlowModel:
     num_bins=data.num_bins or 0,
     condition_size=data.num_classes if FLAGS.conditional else None,
   )
+  if FLAGS.precision != 'float32':
+    options['precision'] = _precision(builder)
   try:
     distribution = builder(data.event_shape, **options | given)
   except (TypeError, OverflowError) as error:
@@ -120,6 +128,15 @@ def make_model(data: data_lib.Data) -> flow_model.FlowModel:
     # Norms and iterated inverses need more digits than TensorFloat has.
     tf.config.experimental.enable_tensor_float_32_execution(False)
   return flow_model.FlowModel(distribution, seed=FLAGS.seed)
+
+
+def _precision(builder):
+  if 'precision' not in inspect.signature(builder).parameters:
+    raise cli.UsageError(
+      f'Expected --precision=float32 with --model={FLAGS.model}, whose inverse or '
+      f'solver needs its digits; received {FLAGS.precision}.'
+    )
+  return FLAGS.precision
 
 
 def trained_model(data: data_lib.Data) -> flow_model.FlowModel:

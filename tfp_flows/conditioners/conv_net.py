@@ -10,6 +10,7 @@ from tfp_flows.conditioners import activations
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.conditioners import network
+from tfp_flows.internal import checks
 from tfp_flows.internal import shapes
 from tfp_flows.math import convolution
 from tfp_flows.math import normalization
@@ -68,6 +69,9 @@ class ConvNet(network.Network):
     super().__init__(name=name, dtype=dtype)
     seeds = initializers.SeedStream(seed)
     policy = self.dtype_policy
+    shapes.as_event_shape(input_shape, 'ConvNet')
+    for size in (channels, width, *kernel_sizes):
+      checks.as_count(size, 'size', owner='ConvNet')
     *hidden, last = kernel_sizes
     self._activation = activations.activation(activation)
     self._hidden = [

@@ -9,6 +9,7 @@ from tfp_flows.conditioners import activations
 from tfp_flows.conditioners import condition as condition_lib
 from tfp_flows.conditioners import initializers
 from tfp_flows.conditioners import network
+from tfp_flows.internal import checks
 from tfp_flows.internal import shapes
 
 __all__ = ['MLP']
@@ -51,6 +52,8 @@ class MLP(network.Network):
     seeds = initializers.SeedStream(seed)
     policy = self.dtype_policy
     widths = [_size(input_size), *hidden]
+    for size in (*widths, output_size):
+      checks.as_count(size, 'size', owner='MLP')
     self._activation = activations.activation(activation)
     self._hidden = [
       keras.layers.Dense(n, kernel_initializer=seeds.he_normal(), dtype=policy)

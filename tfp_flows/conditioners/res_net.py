@@ -7,8 +7,10 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.conditioners import condition as condition_lib
+from tfp_flows.conditioners import conv_net
 from tfp_flows.conditioners import initializers
 from tfp_flows.conditioners import network
+from tfp_flows.internal import checks
 from tfp_flows.internal import shapes
 from tfp_flows.math import convolution
 
@@ -67,13 +69,16 @@ class ResNet(network.Network):
     super().__init__(name=name, dtype=dtype)
     seeds = initializers.SeedStream(seed)
     policy = self.dtype_policy
+    shapes.as_event_shape(input_shape, 'ResNet')
+    for size in (channels, width):
+      checks.as_count(size, 'size', owner='ResNet')
 
     def conv(kernel_size):
       return _WeightNormConv2D(width, kernel_size, seeds.he_normal(), dtype=policy)
 
     self._input = conv(3)
     self._blocks = [(conv(3), conv(3)) for _ in range(blocks)]
-    self._output = keras.layers.Conv2D(
+    self._output = conv_net.SameConv2D(
       channels, 1, kernel_initializer='zeros', dtype=policy
     )
     self._dropout = keras.layers.SpatialDropout2D(dropout, seed=seeds(), dtype=policy)
@@ -110,7 +115,9 @@ class _WeightNormConv2D(keras.layers.Layer):
   """A 'same' convolution whose kernel is `gain * v / |v|` per channel."""
 
   def __init__(self, channels, kernel_size, initializer, **kwargs):
-    super().__init__(**kwargs)
+    # In mixed precision norms are those of the weights as they are, not rounded: all
+    # outputs of a layer would be too large, or too small.
+    super().__init__(autocast=False, **kwargs)
     self._channels, self._size = channels, kernel_size
     self._initializer = initializer
 
@@ -128,4 +135,5 @@ class _WeightNormConv2D(keras.layers.Layer):
   def call(self, x):
     direction = tf.math.l2_normalize(self.v, axis=[0, 1, 2])
     kernel = direction * tf.convert_to_tensor(self.gain)
-    return convolution.conv2d(x, kernel) + self.bias
+    x, kernel, bias = (tf.cast(t, self.compute_dtype) for t in (x, kernel, self.bias))
+    return convolution.conv2d(x, kernel) + bias

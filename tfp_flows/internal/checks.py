@@ -30,7 +30,7 @@ def as_count(
   too_large = count is not None and most is not None and count > most
   if count is None or isinstance(value, bool) or count < least or too_large:
     subject = f'{owner} expects' if owner else 'Expected'
-    limit = f', and at most {most:,}' if most is not None else ''
+    limit = f' and <= {most}' if too_large else ''
     raise ValueError(
       f'{subject} an integer {name} >= {least}{limit}; received {value!r}.'
     )

@@ -22,7 +22,8 @@ def as_event_shape(event_shape: Sequence[int], owner: str) -> tuple[int, ...]:
     shape = tf.TensorShape(event_shape).as_list()
   except (TypeError, ValueError, OverflowError):  # No shape at all, or no rank.
     shape = None
-  if shape is None or len(shape) not in (1, 3) or any(not n for n in shape):
+  is_known = shape is not None and all(n and n < 2**31 for n in shape)
+  if not is_known or len(shape) not in (1, 3):
     given = event_shape if shape is None else shape
     raise ValueError(
       f'{owner} expects a static event shape [D] or [H, W, C] of positive '

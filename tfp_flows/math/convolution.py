@@ -27,6 +27,9 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   height, width = kernel.shape[:2]
   if height * width == 1:
     return _dense(tf.convert_to_tensor(x), tf.convert_to_tensor(kernel))
+  if x.shape[0] == 0:
+    # TensorFlow's gives an empty batch of float32 the channels of `x` on a CPU.
+    return conv2d(tf.pad(x, [[0, 1], [0, 0], [0, 0], [0, 0]]), kernel)[:0]
   if tf.config.list_logical_devices('GPU') or not tf_private.in_xla():
     return tf.nn.conv2d(x, kernel, strides=1, padding='SAME')
   pad = [[(size - 1) // 2, size // 2] for size in (height, width)]

@@ -39,9 +39,9 @@ class Couplings:
     scale: of affine couplings, see `Affine`.
     condition_size: size of the condition, or None.
     dropout: of the networks.
-    dtype: of the flow. The networks follow Keras's global policy if its
-      variables have this dtype, so that `mixed_bfloat16` concerns them alone.
+    dtype: of the flow.
     seeds: source of the seeds of all weights.
+    precision: of the networks, see `network_policy`.
   """
 
   kind: str
@@ -50,6 +50,7 @@ class Couplings:
   dropout: float
   dtype: tf.DType
   seeds: conditioners.SeedStream
+  precision: str | None = None
 
   def __post_init__(self):
     if self.kind not in ('affine', 'additive', 'spline'):
@@ -64,7 +65,7 @@ class Couplings:
       condition_size=self.condition_size,
       dropout=self.dropout,
       seed=self.seeds(),
-      **network_policy(self.dtype),
+      **network_policy(self.dtype, self.precision),
     )
 
   def transformer(self, channels: int) -> bijectors.Affine:
@@ -88,10 +89,30 @@ class Couplings:
     return bijectors.Coupling(mask, net, transformer, self.dtype)
 
 
-def network_policy(dtype: tf.DType) -> dict[str, Any]:
-  """The `dtype` of networks: Keras's global policy if its variables have `dtype`."""
-  policy = keras.config.dtype_policy()
-  return dict(dtype=policy if policy.variable_dtype == dtype.name else dtype.name)
+def network_policy(dtype: tf.DType, precision: str | None = None) -> dict[str, Any]:
+  """The `dtype` of the networks of a flow of `dtype`, as their keyword argument.
+
+  With `'mixed_bfloat16'` the networks alone compute in bfloat16: their weights, what
+  they return to the flow and all of its arithmetic have `dtype`.
+
+  Args:
+    dtype: of the flow.
+    precision: the name of `dtype`, `'mixed_bfloat16'`, or None for Keras's global
+      policy, if its variables have `dtype`.
+
+  Raises:
+    ValueError: for another precision, or mixed precision of float64.
+  """
+  if precision is None:
+    policy = keras.config.dtype_policy()
+    return dict(dtype=policy if policy.variable_dtype == dtype.name else dtype.name)
+  allowed = {'float32': ('float32', 'mixed_bfloat16'), 'float64': ('float64',)}
+  if precision not in allowed[dtype.name]:
+    raise ValueError(
+      f'Expected precision {" or ".join(allowed[dtype.name])} for a flow of dtype '
+      f'{dtype.name}; received {precision!r} with {dtype.name}.'
+    )
+  return dict(dtype=keras.DTypePolicy(precision))
 
 
 def flow_dtype(dtype: Any, owner: str) -> tf.DType:

@@ -12,6 +12,7 @@ from tfp_flows import bijectors
 from tfp_flows import conditioners
 from tfp_flows import math
 from tfp_flows.internal import shapes
+from tfp_flows.models import arguments
 from tfp_flows.models import building
 
 __all__ = ['ffjord']
@@ -19,6 +20,7 @@ __all__ = ['ffjord']
 tfd = tfp.distributions
 
 
+@arguments.checked
 def ffjord(
   event_shape: Sequence[int],
   num_levels: int = 2,
@@ -88,7 +90,8 @@ def ffjord(
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     seed: int, of all initial weights and the noise of the layers.
     dtype: `tf.float32` or `tf.float64`. Fields follow Keras's policy, but solvers of
-      small tolerances follow the rounding of bfloat16, too, in many steps.
+      small tolerances follow the rounding of bfloat16, too, in many steps: there is
+      no argument for it.
     name: name of the distribution.
 
   Returns:

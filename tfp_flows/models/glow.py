@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows import conditioners
 from tfp_flows.internal import shapes
+from tfp_flows.models import arguments
 from tfp_flows.models import building
 
 __all__ = ['glow']
@@ -16,6 +17,7 @@ __all__ = ['glow']
 tfd = tfp.distributions
 
 
+@arguments.checked
 def glow(
   event_shape: Sequence[int],
   num_levels: int | None = None,
@@ -33,6 +35,7 @@ def glow(
   condition_size: int | None = None,
   memory: str = 'stored',
   loop: bool = True,
+  precision: str | None = None,
   seed: int | None = None,
   dtype: Any = tf.float32,
   name: str = 'glow',
@@ -68,6 +71,9 @@ def glow(
       activations, see `Sequential`.
     loop: whether graphs have the steps of a level in one loop, see `Repeated`, or,
       faster by some percent and compiled for longer, one after the other.
+    precision: what the networks compute in: None is Keras's global policy,
+      `'mixed_bfloat16'` is bfloat16 while the flow stays in float32, `'float32'` and
+      `'float64'` are the dtype itself.
     seed: int, of all initial weights.
     dtype: `tf.float32` or `tf.float64`.
     name: name of the distribution.
@@ -99,6 +105,7 @@ def glow(
     dropout,
     dtype,
     conditioners.SeedStream(seed),
+    precision,
   )
   network, options = conditioners.MLP, dict(hidden=[width, width])
   if is_image:

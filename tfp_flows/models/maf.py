@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows import conditioners
 from tfp_flows.internal import shapes
+from tfp_flows.models import arguments
 from tfp_flows.models import building
 
 __all__ = ['maf']
@@ -16,6 +17,7 @@ __all__ = ['maf']
 tfd = tfp.distributions
 
 
+@arguments.checked
 def maf(
   event_shape: Sequence[int],
   num_layers: int = 5,
@@ -29,6 +31,7 @@ def maf(
   alpha: float | None = 0.05,
   base: str = 'normal',
   condition_size: int | None = None,
+  precision: str | None = None,
   seed: int | None = None,
   dtype: Any = tf.float32,
   name: str = 'maf',
@@ -58,6 +61,9 @@ def maf(
     alpha: of the logit, see `Preprocess`.
     base: `'normal'` or `'logistic'`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
+    precision: what the networks compute in: None is Keras's global policy,
+      `'mixed_bfloat16'` is bfloat16 while the flow stays in float32, `'float32'` and
+      `'float64'` are the dtype itself.
     seed: int, of all initial weights and random orders.
     dtype: `tf.float32` or `tf.float64`.
     name: name of the distribution.
@@ -99,7 +105,7 @@ def maf(
       condition_size,
       params_first=transformer == 'affine',
       seed=seeds(),
-      **building.network_policy(dtype),
+      **building.network_policy(dtype, precision),
     )
     layers.append(bijectors.Autoregressive(network, fn, event_shape, dtype))
   return building.normalizing_flow(layers, event_shape, base, dtype, name)

@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows import conditioners
 from tfp_flows.internal import shapes
+from tfp_flows.models import arguments
 from tfp_flows.models import building
 
 __all__ = ['nice']
@@ -17,6 +18,7 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 
+@arguments.checked
 def nice(
   event_shape: Sequence[int],
   num_steps: int = 4,
@@ -28,6 +30,7 @@ def nice(
   alpha: float | None = None,
   condition_size: int | None = None,
   memory: str = 'stored',
+  precision: str | None = None,
   seed: int | None = None,
   dtype: Any = tf.float32,
   name: str = 'nice',
@@ -50,6 +53,9 @@ def nice(
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     memory: `'stored'`, or `'reversible'` for gradients that need no stored
       activations, see `Sequential`.
+    precision: what the networks compute in: None is Keras's global policy,
+      `'mixed_bfloat16'` is bfloat16 while the flow stays in float32, `'float32'` and
+      `'float64'` are the dtype itself.
     seed: int, of all initial weights.
     dtype: `tf.float32` or `tf.float64`.
     name: name of the distribution.
@@ -75,6 +81,7 @@ def nice(
     dropout,
     dtype,
     conditioners.SeedStream(seed),
+    precision,
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   size = tf.TensorShape(event_shape).num_elements()

@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows import conditioners
 from tfp_flows.internal import shapes
+from tfp_flows.models import arguments
 from tfp_flows.models import building
 
 __all__ = ['real_nvp']
@@ -16,6 +17,7 @@ __all__ = ['real_nvp']
 tfd = tfp.distributions
 
 
+@arguments.checked
 def real_nvp(
   event_shape: Sequence[int],
   num_levels: int = 2,
@@ -31,6 +33,7 @@ def real_nvp(
   flat_latents: bool = True,
   condition_size: int | None = None,
   memory: str = 'stored',
+  precision: str | None = None,
   seed: int | None = None,
   dtype: Any = tf.float32,
   name: str = 'real_nvp',
@@ -66,6 +69,9 @@ def real_nvp(
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     memory: `'stored'`, or `'reversible'` for gradients that need no stored
       activations, see `Sequential`.
+    precision: what the networks compute in: None is Keras's global policy,
+      `'mixed_bfloat16'` is bfloat16 while the flow stays in float32, `'float32'` and
+      `'float64'` are the dtype itself.
     seed: int, of all initial weights.
     dtype: `tf.float32` or `tf.float64`.
     name: name of the distribution.
@@ -96,6 +102,7 @@ def real_nvp(
     dropout,
     dtype,
     conditioners.SeedStream(seed),
+    precision,
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   if len(event_shape) == 1:

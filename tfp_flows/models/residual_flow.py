@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows import conditioners
 from tfp_flows.internal import shapes
+from tfp_flows.models import arguments
 from tfp_flows.models import building
 
 __all__ = ['residual_flow']
@@ -19,6 +20,7 @@ __all__ = ['residual_flow']
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
+@arguments.checked
 def residual_flow(
   event_shape: Sequence[int],
   num_levels: int = 2,
@@ -90,7 +92,8 @@ def residual_flow(
     base: `'normal'` or `'logistic'`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     seed: int, of all initial weights and the noise of the layers.
-    dtype: `tf.float32` or `tf.float64`.
+    dtype: `tf.float32` or `tf.float64`. Networks compute in it, whatever Keras's
+      policy: norms and iterated inverses need its digits.
     name: name of the distribution.
 
   Returns:
