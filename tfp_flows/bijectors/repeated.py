@@ -74,8 +74,6 @@ class Repeated(reversible.Composition):
     template = steps[0]
     # Behind a function, as its own variables are none of this layer's.
     self._template = lambda: template
-    configs = _configs(steps)
-    self._step_configs = lambda: configs
     self._count, self._memory = len(steps), memory
     self._loop, self._in_loop = loop, loop and len(steps) > 1
     with tf.name_scope(name) as scope:
@@ -97,29 +95,20 @@ class Repeated(reversible.Composition):
     return self._count
 
   def get_config(self) -> dict[str, Any]:
-    configs = self._step_configs()
-    if isinstance(configs, ValueError):
-      raise configs
+    """That of the first step, of which the others differ in weights and seeds."""
+    with serialization.separately():
+      step = serialization.serialize(self._template())
     options = dict(memory=self._memory, loop=self._loop, name=self.parameters['name'])
-    return dict(steps=configs, **options)
+    return dict(step=step, count=self._count, **options)
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> 'Repeated':
     config, steps = dict(config), []
-    for step in config.pop('steps'):
+    step = config.pop('step')
+    for i in range(config.pop('count')):
       with serialization.separately():
-        steps.append(serialization.deserialize(step))
+        steps.append(serialization.deserialize(_with_seeds_of(step, i)))
     return cls(steps, **config)
-
-  @property
-  def template(self) -> tfb.Bijector:
-    """The layer that each step is, whose own weights mean nothing."""
-    return self._template()
-
-  @property
-  def stacked(self) -> list[tuple[tf.Variable, tf.Variable]]:
-    """Each variable, and that of the template whose place its slices take."""
-    return list(zip(self._weights, self._template().variables))
 
   @property
   def adapted(self) -> bool:
@@ -252,16 +241,18 @@ class Repeated(reversible.Composition):
     return x
 
 
-def _configs(steps):
-  """Those of the steps, of which but the weights are kept; or why there are none."""
-  configs = []
-  for step in steps:
-    with serialization.separately():
-      try:
-        configs.append(serialization.serialize(step))
-      except ValueError as error:
-        return error.with_traceback(None)  # Which would keep the steps.
-  return configs
+def _with_seeds_of(config, index):
+  """A configuration with other seeds for each index; for 0 it is the same."""
+  if isinstance(config, dict):
+    return {
+      key: (value + 1_000_003 * index) % 2**31
+      if key == 'seed' and isinstance(value, int)
+      else _with_seeds_of(value, index)
+      for key, value in config.items()
+    }
+  if isinstance(config, list):
+    return [_with_seeds_of(value, index) for value in config]
+  return config
 
 
 def _stacked(variables, trainable):
