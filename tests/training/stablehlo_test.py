@@ -5,7 +5,6 @@ import pathlib
 import runpy
 import sys
 
-import jax
 import keras
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ import tfp_flows as tff
 from tests import test_util
 from tfp_flows.internal import assignments
 
+jax = pytest.importorskip('jax')  # Its last versions need Python 3.11.
 tfd = tfp.distributions
 EXAMPLE = pathlib.Path(__file__).parents[2] / 'examples' / 'stablehlo_in_jax.py'
 BATCH, CONDITION = 4, 3
