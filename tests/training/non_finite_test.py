@@ -215,7 +215,9 @@ def test_a_flaw_of_a_layer(flaw):
   for v in (norm.shift, norm.log_scale, odd.b):
     v.assign(tf.zeros([4]))
   x[3, 0] = 7.0  # The first half passes the couplings unchanged.
+  before = state(model)
   error = caught(model, x)
+  assert_same(state(model), before)
   assert (error.step, error.layer, error.what) == (2, 'odd', flaw.split()[0])
   texts = {
     'value': 'the value of odd is NaN or infinite first',
