@@ -21,7 +21,7 @@ flags.DEFINE_bool(
   'Download a data set that is not there; by default only without --data_dir.',
 )
 flags.DEFINE_integer(
-  'image_size', None, 'Scale the centre of each image to this side.', 1
+  'image_size', None, 'Scale the centre of each image to this side.', 1, 2**14
 )
 flags.DEFINE_bool(
   'standardize', True, 'Scale the columns of tables to mean 0 and variance 1.'
@@ -99,7 +99,7 @@ flags.DEFINE_enum(
   'the last checkpoint and on with half the learning rate.',
 )
 flags.DEFINE_integer('picture_every', 10, 'Epochs between pictures; 0: at the end.', 0)
-flags.DEFINE_integer('num_samples', 64, 'How many samples are drawn.', 1)
+flags.DEFINE_integer('num_samples', 64, 'How many samples are drawn.', 1, 10**7)
 flags.DEFINE_float('temperature', 1.0, 'Scales the latents of samples.', 0.0)
 
 SHARED = tuple(f.name for f in flags.FLAGS.flags_by_module_dict()[__name__])
