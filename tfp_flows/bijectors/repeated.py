@@ -111,6 +111,16 @@ class Repeated(reversible.Composition):
     return cls(steps, **config)
 
   @property
+  def template(self) -> tfb.Bijector:
+    """The layer that each step is, whose own weights mean nothing."""
+    return self._template()
+
+  @property
+  def stacked(self) -> list[tuple[tf.Variable, tf.Variable]]:
+    """Each variable, and that of the template whose place its slices take."""
+    return list(zip(self._weights, self._template().variables))
+
+  @property
   def adapted(self) -> bool:
     """Whether nothing is left to `adapt`."""
     flags = [w for w in self._weights if w.name.endswith('/adapted:0')]
