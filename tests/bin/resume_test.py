@@ -139,7 +139,7 @@ def test_sigkill_of_a_process(tmp_path):
     stderr=subprocess.DEVNULL,
   )
   try:
-    deadline = time.time() + 120
+    deadline = time.time() + 600
     while not (killed / 'checkpoints' / 'step-0000000005.npz').exists():
       assert process.poll() is None and time.time() < deadline
       time.sleep(0.01)

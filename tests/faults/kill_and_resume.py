@@ -31,14 +31,13 @@ def main() -> int:
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     alone, killed = pathlib.Path(folder, 'alone'), pathlib.Path(folder, 'killed')
-    start = time.time()
-    finish(alone, args.flags)
-    duration = time.time() - start
-    print(f'undisturbed run: {duration:.0f} s', flush=True)
+    start, duration = times(alone, args.flags)
+    print(f'undisturbed run: {start:.0f} s to its first steps of {duration:.0f} s')
     rng = random.Random(args.seed)
+    # So that the last kills still find work to do.
+    longest = start + 2.0 * (duration - start) / args.kills
     for i in range(args.kills):
-      # The work that is left is less and less; start-up is always there.
-      kill_after(killed, args.flags, rng.uniform(0.0, duration), i)
+      kill_after(killed, args.flags, rng.uniform(0.0, longest), i)
     finish(killed, args.flags)
     return report(alone, killed)
 
@@ -51,6 +50,18 @@ def command(workdir: pathlib.Path, flags: list[str]) -> list[str]:
     *flags,
     f'--workdir={workdir}',
   ]
+
+
+def times(workdir: pathlib.Path, flags: list[str]) -> tuple[float, float]:
+  """Seconds until a run has made its first steps, and until its end."""
+  begun = time.time()
+  process = subprocess.Popen(command(workdir, flags), stdout=subprocess.DEVNULL)
+  while process.poll() is None and len(list(workdir.glob('checkpoints/*.npz'))) < 2:
+    time.sleep(0.1)
+  first = time.time() - begun
+  if process.wait():
+    raise RuntimeError(f'the run ended with code {process.returncode}')
+  return first, time.time() - begun
 
 
 def finish(workdir: pathlib.Path, flags: list[str]) -> None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfp_flows.internal import keras_parameters
 from tfp_flows.training import flow_model
+from tfp_flows.training import schedules
 
 __all__ = ['Program', 'check_folder', 'condition_spec', 'data_spec', 'inference']
 
@@ -206,14 +207,21 @@ class _Inference:
     return x if dequantization is None else dequantization.quantize(x)
 
 
+def optimizer_variables(model: flow_model.FlowModel) -> list[tf.Variable]:
+  """The state of the optimizer, and the factor of its learning rate if there is one."""
+  if not model.compiled or model.optimizer is None:
+    return []
+  found = [v.value for v in model.optimizer.variables]
+  rate = model.optimizer._learning_rate
+  return [*found, rate.factor] if isinstance(rate, schedules.ScaledSchedule) else found
+
+
 def check_known(
   model: flow_model.FlowModel, variables: Sequence[tf.Variable], name: str
 ) -> None:
   """Raises `ValueError` unless all variables that a program reads are weights."""
-  known = {id(v.value) for v in model.variables}
-  if model.compiled and model.optimizer is not None:
-    known |= {id(v.value) for v in model.optimizer.variables}
-  unseen = [v.name for v in variables if id(v) not in known]
+  known = [*(v.value for v in model.variables), *optimizer_variables(model)]
+  unseen = [v.name for v in variables if not any(v is k for k in known)]
   if unseen:
     raise ValueError(
       f'Expected every variable that `{name}` reads to be a weight of the model; '

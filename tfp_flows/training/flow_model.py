@@ -2,9 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Callable
 from typing import Any
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -14,51 +12,27 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows.distributions import dequantization as dequantization_lib
 from tfp_flows.internal import keras_parameters
-from tfp_flows.internal import reports
-from tfp_flows.internal import seeds
 from tfp_flows.internal import serialization
 from tfp_flows.training import callbacks as callbacks_lib
 from tfp_flows.training import diagnosis
 from tfp_flows.training import guard
+from tfp_flows.training import inference
 from tfp_flows.training import inputs
 from tfp_flows.training import likelihood as likelihood_lib
 from tfp_flows.training import metrics
 from tfp_flows.training import paths
+from tfp_flows.training import steps
 from tfp_flows.training import strategies
 
 __all__ = ['FlowModel', 'NonFiniteError', 'SamplingError', 'SolverError']
 
 tfd = tfp.distributions
 NonFiniteError, SolverError = diagnosis.NonFiniteError, diagnosis.SolverError
-
-
-class SamplingError(ValueError):
-  """Samples that are not finite."""
-
-
-class _Step(NamedTuple):
-  """What one step of training found.
-
-  Attributes:
-    loss: scalar, with penalties and regularization.
-    gradients: of the trainable weights.
-    log_prob: of the batch.
-    penalties: name -> weighted mean.
-    evaluations, failures: of the solvers, see `reports.Report`.
-    backward: number of evaluations of fields for gradients, or None.
-  """
-
-  loss: tf.Tensor
-  gradients: list[tf.Tensor | None]
-  log_prob: tf.Tensor
-  penalties: dict[str, tf.Tensor]
-  evaluations: list[tf.Tensor]
-  failures: list[tf.Tensor]
-  backward: tf.Tensor | None
+SamplingError = inference.SamplingError
 
 
 @keras.saving.register_keras_serializable('tfp_flows')
-class FlowModel(keras.Model):
+class FlowModel(steps.Steps, inference.Inference, keras.Model):
   """Fits any TFP distribution to data by maximum likelihood.
 
   The loss is the mean negative log-likelihood, in nats per example. Every
@@ -204,162 +178,6 @@ class FlowModel(keras.Model):
   def _next_seed(self, generator):
     return tf.cast(generator.next(), tf.int32)
 
-  def train_step(self, data):
-    x, condition, weight = batch = strategies.unpack(data)
-    guarded = self._guard.begin(v.value for v in self.non_trainable_variables)
-    total = strategies.global_weight(weight)
-    step = self._on_replica(self._gradients)(x, condition, weight, None, total)
-    gradients = strategies.sum_over_replicas(step.gradients)
-    made = guarded.finish(
-      [step.loss, *gradients], lambda: self._update(gradients), self, batch
-    )
-    logs = self._update_metrics(step.log_prob, weight, made)
-    if self._work is not None:
-      logs |= self._work.update(step, step.penalties, step.backward, made)
-    return strategies.as_logs(logs)
-
-  def _on_replica(self, fn):
-    """`fn`, compiled for each replica if there are several, as Keras does not."""
-    if not self._replica_jit:
-      return fn
-    return tf.function(fn, autograph=False, jit_compile=True)
-
-  def gradient_step(self, x, condition=None, weight=None, seed=None) -> tf.Tensor:
-    """One step of the optimizer, as `fit` makes it, without metrics and guard.
-
-    Args:
-      x: a batch.
-      condition: per example, or None.
-      weight: per example, or None.
-      seed: stateless seed of dequantization and stochastic log-dets; None takes the
-        next of the model.
-
-    Returns:
-      The loss, a scalar.
-    """
-    step = self._gradients(x, condition, weight, seed)
-    self._update(step.gradients)
-    return step.loss
-
-  def _gradients(self, x, condition, weight, seed=None, total=None):
-    with reports.flow_report() as report, tf.GradientTape() as tape:
-      tape.watch(report.probe)
-      loss, log_prob, penalties = self.training_loss(
-        report, x, condition, weight, seed, total
-      )
-      scaled = self.optimizer.scale_loss(loss)
-    self._check_all_seen(tape.watched_variables())
-    *gradients, backward = tape.gradient(
-      scaled, [*self.trainable_weights, report.probe], unconnected_gradients='none'
-    )
-    return _Step(
-      loss,
-      gradients,
-      log_prob,
-      penalties,
-      report.evaluations,
-      report.failures,
-      backward,
-    )
-
-  def training_loss(
-    self,
-    report: reports.Report,
-    x,
-    condition=None,
-    weight=None,
-    seed=None,
-    total=None,
-  ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-    """The loss of a batch, its log-likelihoods, and the penalties in its loss.
-
-    Moves seeds and moving statistics on.
-
-    Args:
-      report: that of the `flow_report` block around the call.
-      x: a batch.
-      condition: per example, or None.
-      weight: per example, or None.
-      seed: as for `gradient_step`.
-      total: the weight of the batches of all replicas, if there are several: the loss
-        is then the part of this one, and the losses of all add up.
-    """
-    replicas = 1
-    if total is not None:
-      replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    log_prob = self(x, condition, training=True, seed=seed)
-    loss = _weighted_mean(-log_prob, weight, total)
-    penalties = {
-      name: _weighted_mean(tf.add_n(values), weight, total)
-      for name, values in report.penalties.items()
-    }
-    # What is the same in all replicas counts once.
-    extras = [*(e / replicas for e in self.losses), *penalties.values()]
-    loss += sum(tf.cast(extra, loss.dtype) for extra in extras)
-    return loss, log_prob, {k: replicas * v for k, v in penalties.items()}
-
-  def _update(self, gradients):
-    self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
-    self._on_replica(self._follow_norms)()
-
-  def _follow_norms(self):
-    # From step to step the norms change little, and few iterations follow them.
-    bijectors.update_norms(self.distribution, tolerance=1e-3, max_iterations=50)
-
-  @property
-  def is_frozen(self) -> bool:
-    """Whether a training step was not finite, and no more of them changes the model."""
-    return self._guard.step is not None
-
-  def check_finite(self) -> None:
-    """Raises `NonFiniteError` if a training step was not finite, and names the layer.
-
-    The first such step and all after it change nothing, see `StopOnNonFinite`.
-    """
-    if self.is_frozen:
-      raise diagnosis.diagnose(self, self._guard.step, self._guard.batch())
-
-  def thaw(self) -> None:
-    """Lets training steps change the model again after one that was not finite."""
-    self._guard.thaw()
-
-  def test_step(self, data):
-    find = self._on_replica(self._test_logs)
-    return strategies.as_logs(find(*strategies.unpack(data)))
-
-  def _test_logs(self, x, condition, weight):
-    with reports.flow_report() as report:
-      log_prob = self(x, condition, training=False)
-    logs = self._update_metrics(log_prob, weight)
-    return logs if self._work is None else logs | self._work.update(report)
-
-  def predict_step(self, data):
-    x, condition, weight = strategies.unpack(data)
-    log_prob = self(x, condition, training=False)
-    # Of several replicas each may have examples of weight 0, not to be returned.
-    return log_prob if self._distribute_strategy is None else (log_prob, weight)
-
-  def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-    """Builds the optimizer, all that is left; Keras would take a batch for it."""
-    if self._distribute_strategy is not None and not self.optimizer.built:
-      with self._distribute_strategy.scope():
-        self.optimizer.build(self.trainable_variables)
-
-  def _get_metrics_result_or_logs(self, logs):
-    """The logs over all replicas; those of a step are means of what each has."""
-    results = self.get_metrics_result()
-    return {name: results.get(name, value) for name, value in (logs or {}).items()}
-
-  def _check_all_seen(self, watched):
-    known = {id(v.value) for v in self.variables}
-    unseen = [v.name for v in watched if id(v) not in known]
-    if unseen:
-      raise ValueError(
-        f'Expected every variable that `log_prob` reads to be a weight of the '
-        f'model; {unseen} are not. A network inside a function is invisible to '
-        f'TensorFlow: pass it as the conditioner itself.'
-      )
-
   def update_norms(self) -> None:
     """Brings the norms of Lipschitz networks up to date, see `tff.update_norms`.
 
@@ -375,15 +193,6 @@ class FlowModel(keras.Model):
   def metrics(self):
     found = [m for m in (self._nll, self._bits_per_dim) if m is not None]
     return found + (self._work.metrics if self._work is not None else [])
-
-  def _update_metrics(self, log_prob, weight, made=None):
-    if weight is not None:
-      weight = tf.reshape(weight, tf.shape(log_prob))
-    log_prob, weight = metrics.counted(log_prob, weight, made)
-    found = [m for m in (self._nll, self._bits_per_dim) if m is not None]
-    for metric in found:
-      metric.update_state(log_prob, sample_weight=weight)
-    return {m.name: m.result() for m in found}
 
   def fit(
     self,
@@ -587,155 +396,6 @@ class FlowModel(keras.Model):
   def compile_from_config(self, config: dict[str, Any]) -> None:
     self.compile(**keras.saving.deserialize_keras_object(config))
     self.optimizer.build(self.trainable_variables)
-
-  # Inference.
-
-  def log_prob(
-    self,
-    x,
-    condition=None,
-    seed=None,
-    num_samples: int = 1,
-    num_estimates: int = 1,
-    standard_error: bool = False,
-    estimator: Callable[..., Any] | None = None,
-  ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
-    """Log-likelihood of each example, in nats.
-
-    Args:
-      x: examples; integers if the model dequantizes.
-      condition: per example, or None.
-      seed: int or stateless seed, of the dequantization and of stochastic
-        log-dets; None draws one.
-      num_samples: of the bound, see `UniformDequantization.log_prob`.
-      num_estimates: independent estimates, of which the mean is returned: of the
-        dequantization and of stochastic log-dets.
-      standard_error: whether the standard error of that mean is returned, too;
-        needs two estimates or more.
-      estimator: `ExactLogDet` or the like, instead of that which the layers have
-        for evaluation; hashable, and compiled for each anew.
-
-    Returns:
-      Tensor of the batch shape, or two.
-
-    Raises:
-      ValueError: if `num_estimates` is too small.
-    """
-    if num_estimates < 1 + standard_error:
-      raise ValueError(
-        f'Expected num_estimates >= {1 + standard_error}'
-        f'{" for a standard error" if standard_error else ""}; received '
-        f'{num_estimates}.'
-      )
-    x, seed = self.as_examples(x), self._seed_of(seed)
-    estimates = [
-      self._run(
-        'log_prob', x, condition, s, num_samples=num_samples, estimator=estimator
-      )
-      for s in seeds.split(seed, num_estimates)
-    ]
-    mean = self._solved(tf.reduce_mean(estimates, axis=0))
-    if not standard_error:
-      return mean
-    deviation = tf.math.reduce_std(estimates, axis=0)
-    return mean, deviation / (num_estimates - 1) ** 0.5
-
-  def sample(
-    self, n: int = 1, condition=None, temperature: float = 1.0, seed=None
-  ) -> tf.Tensor:
-    """Draws `n` examples; integers if the model dequantizes.
-
-    Args:
-      n: number of examples.
-      condition: `[n, K]` or `[K]`, or None.
-      temperature: scales the latents about their mean; below 1 for samples
-        nearer to the mode, as in section 6 of the Glow paper.
-      seed: int or stateless seed; None draws one.
-
-    Raises:
-      SamplingError: a `ValueError`, if a sample is not finite, as where an iterated
-        inverse did not converge.
-    """
-    x = self._run(
-      'sample', condition, self._seed_of(seed), n=n, temperature=temperature
-    )
-    return self._quantized(x)
-
-  def sample_and_log_prob(
-    self, n: int = 1, condition=None, seed=None
-  ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`n` draws from the density and its logarithm there, from one pass.
-
-    The draws are not quantized: the density is that of `distribution`.
-    """
-    drawn = self._run('sample_and_log_prob', condition, self._seed_of(seed), n=n)
-    return self._solved(drawn[0]), self._solved(drawn[1])
-
-  def encode(self, x, condition=None, seed=None) -> tf.Tensor:
-    """The latents of examples, dequantized with `seed` if they are integers."""
-    return self._run('encode', self.as_examples(x), condition, self._seed_of(seed))
-
-  def decode(self, z, condition=None) -> tf.Tensor:
-    """The examples of latents; integers if the model dequantizes."""
-    z = tf.nest.map_structure(lambda t: tf.cast(t, self.distribution.dtype), z)
-    return self._quantized(self._run('decode', z, condition))
-
-  def _solved(self, value):
-    """`value`, which is finite if the fields of continuous flows were solved."""
-    if self._work is None or tf.is_symbolic_tensor(value):
-      return value
-    if not np.isfinite(value).all():
-      raise SolverError(
-        'Expected finite results; received NaN or infinite ones. A solver of a '
-        'continuous flow failed, or the weights are not finite: raise its '
-        'tolerances (rtol, atol) or max_num_steps, or train again with a lower '
-        'learning rate or `tff.Penalties`.'
-      )
-    return value
-
-  def _quantized(self, x):
-    x = tf.nest.map_structure(self._solved, x)
-    if not tf.is_symbolic_tensor(x) and not tf.reduce_all(tf.math.is_finite(x)):
-      raise SamplingError(
-        'Expected finite samples; received NaN or infinite ones. The model has '
-        'diverged, or an inverse did not converge: `update_norms()` after changing '
-        'weights, and see `ResidualFlow.solve`.'
-      )
-    return x if self.dequantization is None else self.dequantization.quantize(x)
-
-  def as_examples(self, x) -> tf.Tensor:
-    """`x` as a tensor of the dtype of the model, or integers, after checks."""
-    if not tf.is_symbolic_tensor(x):
-      inputs.check_values(np.asarray(x), self.num_bins)
-    return tf.convert_to_tensor(
-      x, None if self.dequantization else self.distribution.dtype
-    )
-
-  def _seed_of(self, seed):
-    return self._next_seed(self._noise) if seed is None else seeds.stateless_seed(seed)
-
-  def _run(self, method, *args, **static):
-    """Calls a method of the likelihood, compiled once per shape."""
-    condition = args[0] if method.startswith('sample') else args[1]
-    self._likelihood.check_condition(condition)
-    fn = getattr(self._likelihood, method)
-    key = (method, *static.values())
-    return self._run_compiled(key, lambda *args: fn(*args, *static.values()), *args)
-
-  def _run_compiled(self, key, fn, *args):
-    if key not in self._compiled:
-      jit_compile = self.jit_compile or self._replica_jit if self.compiled else True
-      self._compiled[key] = tf.function(fn, autograph=False, jit_compile=jit_compile)
-    return self._compiled[key](*args)
-
-
-def _weighted_mean(values, weights, total=None):
-  """The mean or, with the `total` weight of all replicas, this replica's part of it."""
-  if weights is None:
-    return tf.reduce_mean(values)
-  weights = tf.reshape(tf.cast(weights, values.dtype), tf.shape(values))
-  total = tf.reduce_sum(weights) if total is None else tf.cast(total, values.dtype)
-  return tf.math.divide_no_nan(tf.reduce_sum(weights * values), total)
 
 
 def _as_tuples(dataset):

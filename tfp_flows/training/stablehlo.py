@@ -134,9 +134,8 @@ class _Arrays:
     self._kept = []
     for i, v in enumerate(model.distribution.variables):
       self._add(v, f'weight_{i}', 'weight')
-    variables = model.optimizer.variables if model.compiled else []
-    for i, v in enumerate(variables):
-      self._add(v.value, f'optimizer_{i}', 'optimizer')
+    for i, v in enumerate(exports.optimizer_variables(model)):
+      self._add(v, f'optimizer_{i}', 'optimizer')
 
   def _add(self, variable, name, kind):
     entry = _entry(name, kind, variable)

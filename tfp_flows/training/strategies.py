@@ -45,7 +45,7 @@ WORKER_LOST = 3
 
 # How long the workers wait for each other: all to start, and one that is silent.
 START_SECONDS = 600
-SILENT_SECONDS = 10
+SILENT_SECONDS = 20
 
 _TF_CONFIG = (
   'Expected TF_CONFIG in the environment of each worker, as {"cluster": {"worker": '
