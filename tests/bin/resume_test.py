@@ -114,6 +114,29 @@ def test_a_run_killed_twice_in_one_epoch(digits, tmp_path, monkeypatch):
   assert state(tmp_path / 'run') == digits
 
 
+RESIDUAL = (
+  *('--config=residual_checkerboard', '--nojit', '--num_points=300', '--epochs=2'),
+  *('--arg=num_blocks=1', '--arg=width=4', '--batch_size=100', '--ema=0.9'),
+  *('--num_samples=4', '--checkpoint_minutes=0', '--warmup_steps=0'),
+)
+
+
+@pytest.fixture(scope='module')
+def residual(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('residual') / 'run'
+  run(folder, *RESIDUAL)
+  return state(folder)
+
+
+@pytest.mark.parametrize('step', [1, 3, 4])
+def test_norms_go_on_as_they_were(step, residual, tmp_path, monkeypatch):
+  """At step 0, within the first epoch and at its end."""
+  with killed_at(step, monkeypatch), pytest.raises(Killed):
+    run(tmp_path / 'run', *RESIDUAL)
+  run(tmp_path / 'run', *RESIDUAL)
+  assert state(tmp_path / 'run') == residual
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_first(number, table, tmp_path, monkeypatch, capsys):
   words = (*TABLE, '--checkpoint_minutes=60')
@@ -220,7 +243,8 @@ def contents(folder):
     (LAST, 'truncate', 1),
     (LAST, 'swap', 1),
     ('metrics.jsonl', 'flip', 0),
-    ('best.weights.h5', 'truncate', 0),
+    ('best.weights.h5', 'truncate', 1),
+    ('best.weights.h5', 'swap', 1),
   ],
 )
 def test_damaged_files_that_are_not_needed(

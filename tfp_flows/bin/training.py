@@ -30,6 +30,7 @@ from tfp_flows.training import pictures
 from tfp_flows.training import resuming
 from tfp_flows.training import schedules
 from tfp_flows.training import strategies
+from tfp_flows.training import weights
 
 __all__ = ['NON_FINITE', 'train']
 
@@ -104,7 +105,23 @@ class _Run:
       print(
         f'Going on after {progress.epoch} epochs and {progress.step} steps.', flush=True
       )
+    if self._is_chief and progress.epoch and not self._is_trained:
+      self._check_best()
     self._set_rate_factor()
+
+  def _check_best(self):
+    """Begins a new search for the best weights if those so far cannot be read."""
+    path = self._workdir.weights
+    try:
+      weights.check_weights(path, self._identity)
+    except (OSError, KeyError, weights.DamagedWeights) as error:
+      reason = str(error).splitlines()[0]
+      print(
+        f'warning: Expected the best weights so far at {path}; they cannot be read '
+        f'({reason}). From here on the best are kept.',
+        file=sys.stderr,
+      )
+      self._progress.callbacks['BestWeights'] = dict(best=float('inf'))
 
   @property
   def is_finished(self) -> bool:

@@ -92,7 +92,7 @@ class Checkpoints:
     if self._is_reader:
       return
     os.makedirs(self._folder, exist_ok=True)
-    arrays = {f'{i:05}': np.asarray(v) for i, v in enumerate(self._variables())}
+    arrays = {f'{i:05}': np.asarray(v) for i, v in enumerate(self.variables)}
     header = self._header(step) | {'state': state}
     with files.replacing(self.path(step)) as path:
       np.savez(path, header=np.asarray(json.dumps(header)), **arrays)
@@ -123,7 +123,7 @@ class Checkpoints:
         warnings.warn(
           f'{problem} Going back to step {step}.', DamagedCheckpoint, stacklevel=2
         )
-      for variable, array in zip(self._variables(), arrays):
+      for variable, array in zip(self.variables, arrays):
         variable.assign(array)
       return state
     if problems:
@@ -134,7 +134,9 @@ class Checkpoints:
       )
     return None
 
-  def _variables(self):
+  @property
+  def variables(self) -> list[keras.Variable]:
+    """What checkpoints have."""
     model = self._model
     found = [*model.variables, *model.optimizer.variables]
     if model.distribute_strategy.num_replicas_in_sync > 1:
@@ -143,7 +145,7 @@ class Checkpoints:
     return [*found, *model.metrics_variables]
 
   def _header(self, step):
-    shapes = [[v.dtype, list(v.shape)] for v in self._variables()]
+    shapes = [[v.dtype, list(v.shape)] for v in self.variables]
     return dict(run=self._run, step=step, variables=shapes)
 
   def _read(self, step):

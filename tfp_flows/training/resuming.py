@@ -98,9 +98,7 @@ class SaveProgress(keras.callbacks.Callback):
     self._checkpoints, self._progress = checkpoints, progress
     self._callbacks, self._seconds = list(callbacks), 60.0 * minutes
     self._one_epoch = one_epoch
-    self._metrics = None
-    if progress.step:
-      self._metrics = 'to restore'
+    self._start = [np.asarray(v) for v in checkpoints.variables]
     self._signal, self._handlers, self._last = None, {}, time.monotonic()
 
   def on_train_begin(self, logs=None):
@@ -108,20 +106,23 @@ class SaveProgress(keras.callbacks.Callback):
     for callback in self._callbacks:
       for name, value in self._progress.callbacks.get(_kind(callback), {}).items():
         setattr(callback, name, value)
-    if self.model.distribute_strategy.num_replicas_in_sync > 1:
-      self._metrics = None  # They are in no checkpoint.
-    if self._metrics is not None:
-      self._metrics = [np.asarray(v) for v in self.model.metrics_variables]
+    self._restore_start()
     self._last = time.monotonic()
     self._catch_signals()
 
   def on_epoch_begin(self, epoch, logs=None):
-    if self._metrics is None:
-      return
-    # Keras has just reset the metrics of an epoch that was begun before.
-    for variable, value in zip(self.model.metrics_variables, self._metrics):
+    if self._start is not None and self._progress.step:
+      # Keras has just reset the metrics of an epoch that was begun before.
+      self._restore_start()
+    self._start = None
+
+  def _restore_start(self):
+    """Undoes what others did at the beginning, as iterations of norms.
+
+    They have done so when the run began: a run that goes on does nothing twice.
+    """
+    for variable, value in zip(self._checkpoints.variables, self._start):
       variable.assign(value)
-    self._metrics = None
 
   def on_train_batch_end(self, batch, logs=None):
     self._progress.step += 1

@@ -7,7 +7,7 @@ import keras
 
 from tfp_flows.training import files
 
-__all__ = ['DamagedWeights', 'load_weights', 'save_weights']
+__all__ = ['DamagedWeights', 'check_weights', 'load_weights', 'save_weights']
 
 _DIGEST, _RUN = 'sha256 of the datasets', 'run'
 
@@ -37,12 +37,17 @@ def load_weights(model: keras.Model, path: str, run: str = '') -> None:
     DamagedWeights: if the numbers are not those that were written, or `run` differs.
     OSError, KeyError, ValueError: of Keras, if the file cannot be read.
   """
+  check_weights(path, run)
+  model.load_weights(path)
+
+
+def check_weights(path: str, run: str = '') -> None:
+  """Raises the errors of `load_weights` that need no model."""
   with h5py.File(path, 'r') as file:
     if file.attrs.get(_DIGEST, None) not in (None, _digest(file)):
       raise DamagedWeights('its checksum is another')
     if file.attrs.get(_RUN, run) != run:
       raise DamagedWeights('it is of another run')
-  model.load_weights(path)
 
 
 def _digest(file):
