@@ -59,7 +59,8 @@ def main() -> int:
     kill_and_resume.finish(folder / 'alone', list(FLAGS))
     for name, seed in (('run', 0), ('other', 1)):
       begin(folder / name, [*FLAGS, f'--seed={seed}'])
-    files = sorted(p for p in (folder / 'run').rglob('*') if p.is_file())
+    found = (p for p in (folder / 'run').rglob('*') if p.is_file())
+    files = sorted(p for p in found if p.stat().st_size)  # The lock is empty.
     targets = [*files, folder / 'run' / 'checkpoints']
     outcomes = collections.Counter()
     for path in targets:
