@@ -42,12 +42,17 @@ def load_weights(model: keras.Model, path: str, run: str = '') -> None:
 
 
 def check_weights(path: str, run: str = '') -> None:
-  """Raises the errors of `load_weights` that need no model."""
-  with h5py.File(path, 'r') as file:
-    if file.attrs.get(_DIGEST, None) not in (None, _digest(file)):
-      raise DamagedWeights('its checksum is another')
-    if file.attrs.get(_RUN, run) != run:
-      raise DamagedWeights('it is of another run')
+  """Raises `DamagedWeights` if the file cannot be read, or as `load_weights` does."""
+  try:
+    with h5py.File(path, 'r') as file:
+      found, digest = dict(file.attrs), _digest(file)
+  except (OSError, KeyError, RuntimeError) as error:
+    # The library of HDF5 has errors of several kinds for a file that is not whole.
+    raise DamagedWeights(str(error).splitlines()[0]) from error
+  if found.get(_DIGEST, digest) != digest:
+    raise DamagedWeights('its checksum is another')
+  if found.get(_RUN, run) != run:
+    raise DamagedWeights('it is of another run')
 
 
 def _digest(file):
