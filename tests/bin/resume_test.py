@@ -243,7 +243,6 @@ def contents(folder):
     (LAST, 'truncate', 1),
     (LAST, 'swap', 1),
     ('metrics.jsonl', 'flip', 0),
-    ('best.weights.h5', 'flip', 1),
     ('best.weights.h5', 'truncate', 1),
     ('best.weights.h5', 'swap', 1),
   ],
