@@ -134,3 +134,15 @@ def test_weights_are_checked(tmp_path):
     weights.load_weights(other, path, 'mine')
   model.save_weights(path)
   weights.load_weights(other, path, 'mine')
+
+
+def test_a_flipped_bit_of_weights_is_found(tmp_path):
+  """Wherever it is: HDF5 itself would not end for some."""
+  path = str(tmp_path / 'a.weights.h5')
+  weights.save_weights(make_model(), path)
+  content = pathlib.Path(path).read_bytes()
+  for share in np.linspace(0.0, 0.99, 100):
+    pathlib.Path(path).write_bytes(content)
+    flip(path, share)
+    with pytest.raises(weights.DamagedWeights):
+      weights.check_weights(path)

@@ -114,7 +114,7 @@ class _Run:
     path = self._workdir.weights
     try:
       weights.check_weights(path, self._identity)
-    except weights.DamagedWeights as reason:
+    except (OSError, weights.DamagedWeights) as reason:
       print(
         f'warning: Expected the best weights so far at {path}; they cannot be read '
         f'({reason}). From here on the best are kept.',

@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -154,11 +155,10 @@ class SaveProgress(keras.callbacks.Callback):
     self._handlers = {}
 
   def _catch_signals(self):
-    try:
-      for number in (signal.SIGTERM, signal.SIGINT):
-        self._handlers[number] = signal.signal(number, self._on_signal)
-    except ValueError:
-      pass  # Signals belong to the main thread; this is another.
+    if threading.current_thread() is not threading.main_thread():
+      return  # Python leaves signals to the main thread.
+    for number in (signal.SIGTERM, signal.SIGINT):
+      self._handlers[number] = signal.signal(number, self._on_signal)
 
   def _on_signal(self, number, frame):
     if self._signal == number == signal.SIGINT:
