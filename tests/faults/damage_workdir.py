@@ -56,7 +56,8 @@ def main() -> int:
   """Returns the exit code."""
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
-    kill_and_resume.finish(folder / 'alone', list(FLAGS))
+    alone = kill_and_resume.command(folder / 'alone', list(FLAGS))
+    subprocess.run(alone, check=True, stdout=subprocess.DEVNULL)
     for name, seed in (('run', 0), ('other', 1)):
       begin(folder / name, [*FLAGS, f'--seed={seed}'])
     found = (p for p in (folder / 'run').rglob('*') if p.is_file())
