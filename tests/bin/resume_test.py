@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from absl.testing import flagsaver
 from tests.bin import commands
 from tests.faults import damage_workdir
 from tests.faults import kill_and_resume
+from tests.faults import spoil_run
 from tfp_flows.bin import train
 from tfp_flows.bin import training
 from tfp_flows.training import resuming
@@ -43,17 +45,22 @@ class Killed(BaseException):
 
 
 @contextlib.contextmanager
-def killed_at(step, monkeypatch, kill=None):
-  """`fit` ends, without any handling, before the checkpoint of a step."""
+def killed_at(step, monkeypatch, kill=None, saved=False):
+  """`fit` ends, without any handling, before the checkpoint of a step or after it."""
   made, original = [0], resuming.SaveProgress.on_train_batch_end
+
+  def end():
+    if kill is None:
+      raise Killed
+    kill()
 
   def on_train_batch_end(self, batch, logs=None):
     made[0] += 1
-    if made[0] == step:
-      if kill is None:
-        raise Killed
-      kill()
+    if made[0] == step and not saved:
+      end()
     original(self, batch, logs)
+    if made[0] == step and saved:
+      end()
 
   with monkeypatch.context() as patch:
     patch.setattr(resuming.SaveProgress, 'on_train_batch_end', on_train_batch_end)
@@ -105,6 +112,17 @@ def test_a_killed_run_ends_like_an_undisturbed_one(
   assert state(tmp_path / 'run') == digits
 
 
+@pytest.mark.parametrize('step', [4, 12])
+def test_killed_between_the_last_step_and_the_end_of_its_epoch(
+  step, table, tmp_path, monkeypatch, capsys
+):
+  with killed_at(step, monkeypatch, saved=True), pytest.raises(Killed):
+    run(tmp_path / 'run', *TABLE)
+  run(tmp_path / 'run', *TABLE)
+  assert f'Going on after {step // STEPS - 1} epochs and 3 ' in capsys.readouterr().out
+  assert state(tmp_path / 'run') == state(table)
+
+
 def test_a_run_killed_twice_in_one_epoch(digits, tmp_path, monkeypatch):
   words = (*DIGITS, '--checkpoint_minutes=0')
   for step in (6, 2):
@@ -137,18 +155,21 @@ def test_norms_go_on_as_they_were(step, residual, tmp_path, monkeypatch):
   assert state(tmp_path / 'run') == residual
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_first(number, table, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+  ('number', 'step'), [(signal.SIGTERM, 7), (signal.SIGINT, 7), (signal.SIGTERM, 4)]
+)
+def test_a_signal_saves_first(number, step, table, tmp_path, monkeypatch, capsys):
   words = (*TABLE, '--checkpoint_minutes=60')
   handler = signal.getsignal(number)
-  with killed_at(7, monkeypatch, lambda: os.kill(os.getpid(), number)):
+  with killed_at(step, monkeypatch, lambda: os.kill(os.getpid(), number)):
     with pytest.raises(SystemExit) as stop:
       run(tmp_path / 'run', *words)
   assert stop.value.code == 128 + number
-  assert 'Saved at step 7; the same command goes on' in capsys.readouterr().out
+  assert f'Saved at step {step}; the same command goes on' in capsys.readouterr().out
   assert signal.getsignal(number) is handler
   run(tmp_path / 'run', *words)
-  assert 'Going on after 1 epochs and 3 steps' in capsys.readouterr().out
+  epochs, steps = divmod(step, STEPS)
+  assert f'Going on after {epochs} epochs and {steps} ' in capsys.readouterr().out
   assert state(tmp_path / 'run') == state(table)
 
 
@@ -177,10 +198,13 @@ def test_sigkill_of_a_process(tmp_path):
   assert state(killed) == state(alone)
 
 
-def test_workdir_alone_goes_on(table, capsys):
+@pytest.mark.parametrize('more', [[], ['--on_nan=rollback']])
+@pytest.mark.parametrize('words', ['--workdir={}', '--workdir {}'])
+def test_workdir_alone_goes_on(words, more, table, capsys):
   before = state(table)
+  words = words.format(table).split(' ')
   with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
-    patch.setattr(sys, 'argv', ['tfp-flows-train', f'--workdir={table}'])
+    patch.setattr(sys, 'argv', ['tfp-flows-train', *words, *more])
     with pytest.raises(SystemExit) as stop:
       train.run()
   assert not stop.value.code
@@ -188,12 +212,55 @@ def test_workdir_alone_goes_on(table, capsys):
   assert state(table) == before
 
 
-def test_more_epochs_go_on(table, tmp_path, capsys):
+def test_more_epochs_go_on(table, tmp_path, monkeypatch, capsys):
+  words = (*TABLE, '--ema=0.9')
+  alone, folder = tmp_path / 'alone', tmp_path / 'run'
+  run(alone, *words, '--epochs=2')
+  run(folder, *words, '--epochs=1')
+  # The result of the shorter run is none of the longer one.
+  with killed_at(4, monkeypatch, saved=True), pytest.raises(Killed):
+    run(folder, *words, '--epochs=2')
+  capsys.readouterr()
+  run(folder, *words, '--epochs=2')
+  assert 'Going on after 1 epochs and 3 steps' in capsys.readouterr().out
+  assert state(folder) == state(alone)
+
+
+def test_a_run_that_lost_patience_goes_on_with_more(tmp_path, capsys):
+  words = (*TABLE, '--patience=1', '--learning_rate=0.5', '--epochs=9')
+  for more, said in (
+    ([], 'standard error'),
+    ([], 'stopped by --patience=1 after'),
+    (['--patience=0'], 'Going on after'),
+  ):
+    run(tmp_path / 'run', *words, *more)
+    assert said in capsys.readouterr().out
+  rows = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
+  assert len(rows) == 9
+
+
+def test_other_data_do_not_go_on(table, tmp_path, capsys):
   folder = shutil.copytree(table, tmp_path / 'run')
-  run(folder, *TABLE, '--epochs=4')
-  assert 'Going on after 3 epochs' in capsys.readouterr().out
-  rows = map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
-  assert [row['epoch'] for row in rows] == [1, 2, 3, 4]
+  path = sorted(folder.glob('checkpoints/*'))[-1]
+  with np.load(path) as file:
+    arrays = dict(file)
+  header = json.loads(str(arrays['header']))
+  header['state']['steps_per_epoch'] = 5
+  np.savez(path, **arrays | dict(header=np.asarray(json.dumps(header))))
+  message = commands.fails(capsys, train, *TABLE, f'--workdir={folder}')
+  assert 'Expected the data of the run' in message
+  assert '5 batches; received 4' in message
+
+
+def test_overwrite_that_was_killed_goes_on(table, tmp_path, monkeypatch, capsys):
+  folder = shutil.copytree(table, tmp_path / 'run')
+  (folder / '.123.best.weights.h5').write_text('half')
+  with monkeypatch.context() as patch, pytest.raises(Killed):
+    patch.setattr(os, 'remove', mock.Mock(side_effect=Killed))
+    commands.call(train, *TABLE, '--overwrite', f'--workdir={folder}')
+  commands.call(train, *TABLE, '--overwrite', f'--workdir={folder}')
+  assert not (folder / '.123.best.weights.h5').exists()
+  assert state(folder) == state(table)
 
 
 def test_other_flags_do_not_go_on(table, capsys):
@@ -298,49 +365,26 @@ def test_a_full_disk_keeps_the_last_checkpoint(begun, tmp_path, monkeypatch, cap
   run(folder, *TABLE)
 
 
-class Spoiled:
-  """Spoils something once, before a step."""
-
-  def __init__(self, step, spoil):
-    self._step, self._spoil, self._done = step, spoil, False
-
-  def before(self, model):
-    if int(model.optimizer.iterations) + 1 == self._step and not self._done:
-      self._done = True
-      self._spoil(model)
-
-
-@contextlib.contextmanager
-def spoiled(step, spoil, monkeypatch):
-  """`spoil(model)` is called once, before the step of that number."""
-  once, original = Spoiled(step, spoil), resuming.SaveProgress.on_train_batch_begin
-
-  def on_train_batch_begin(self, batch, logs=None):
-    once.before(self.model)
-    original(self, batch, logs)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(resuming.SaveProgress, 'on_train_batch_begin', on_train_batch_begin)
-    yield
-
-
-def spoil_a_weight(model):
-  kernel = next(w for w in model.trainable_variables if len(w.shape) == 2)
-  kernel.assign(kernel * np.nan)
-
-
-def test_nan_stops_and_names_the_layer(table, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+  ('spoiled', 'place'),
+  [
+    (lambda: spoil_run.spoiled_model(7, spoil_run.spoil_a_weight), 'step 7 .*coupling'),
+    (lambda: spoil_run.spoiled_batch(7), 'the batch of training step 7'),
+  ],
+  ids=['weight', 'batch'],
+)
+def test_nan_stops_and_names_the_place(spoiled, place, table, tmp_path, capsys):
   words = (*TABLE, f'--workdir={tmp_path}/run')
-  with spoiled(7, spoil_a_weight, monkeypatch):
+  with spoiled():
     message = commands.fails(capsys, train, *words, code=training.NON_FINITE)
-  assert re.search('step 7 .*coupling', message)
+  assert re.search(place, message)
   assert 'The checkpoint of step 6 is kept; the same command with' in message
   run(tmp_path / 'run', *TABLE)
   assert state(tmp_path / 'run') == state(table)
 
 
-def test_rollback_recovers(tmp_path, monkeypatch, capsys):
-  with spoiled(7, spoil_a_weight, monkeypatch):
+def test_rollback_recovers(tmp_path, capsys):
+  with spoil_run.spoiled_model(7, spoil_run.spoil_a_weight):
     run(tmp_path / 'run', *TABLE, '--on_nan=rollback')
   captured = capsys.readouterr()
   assert re.search('warning: .*step 7 .* Going back to step 6', captured.err)

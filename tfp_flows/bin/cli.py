@@ -83,13 +83,14 @@ def expand_workdir(argv: Sequence[str]) -> list[str]:
   return list(argv)
 
 
-def names_workdir_alone(argv: Sequence[str]) -> bool:
-  """Whether the command line says no more than where a run is."""
-  names = {word.lstrip('-').partition('=')[0] for word in argv[1:]}
-  return names <= {'workdir', 'verbosity', 'v'}
+def has_only(argv: Sequence[str], names: Sequence[str]) -> bool:
+  """Whether the command line has no flags but those."""
+  found = {w.lstrip('-').partition('=')[0] for w in argv[1:] if w.startswith('-')}
+  known = {*names, *(f'no{name}' for name in names), 'verbosity', 'v'}
+  return found <= known
 
 
-def run(main: Callable[[], None], reads_run: bool | None = False) -> None:
+def run(main: Callable[[], None], reads_run: bool | Sequence[str] = False) -> None:
   """Parses the flags and calls `main`; errors of users become one line.
 
   The exit code is 1 then, and 0 otherwise. `--verbosity=1` shows the traceback.
@@ -97,14 +98,15 @@ def run(main: Callable[[], None], reads_run: bool | None = False) -> None:
   Args:
     main: what the command does.
     reads_run: whether it reads a run of tfp-flows-train: `--workdir=DIR` then
-      stands for `--flagfile=DIR/flags.txt`, too. None: if there is no other flag.
+      stands for `--flagfile=DIR/flags.txt`, too. Or the names of the flags beside
+      which it does.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
   def parse(argv):
     if any(word.lstrip('-') in ('help', 'helpshort', 'h') for word in argv[1:]):
       _help(main)
-    reads = names_workdir_alone(argv) if reads_run is None else reads_run
+    reads = reads_run if isinstance(reads_run, bool) else has_only(argv, reads_run)
     return _parse(expand_workdir(argv) if reads else argv)
 
   app.run(lambda _: _guarded(main), flags_parser=parse)

@@ -10,6 +10,7 @@ from tfp_flows import bijectors
 from tfp_flows import data as data_lib
 from tfp_flows.bin import runs
 from tfp_flows.math import bits
+from tfp_flows.training import files
 from tfp_flows.training import flow_model
 
 __all__ = ['report']
@@ -83,7 +84,7 @@ def report(
       f'{num_estimates} estimates'
     )
   print(f'{part}: {text}, {count} examples', flush=True)
-  with open(path, 'w') as file:
+  with files.replacing(path) as whole, open(whole, 'w') as file:
     # One example has no standard error, and JSON no NaN.
     json.dump({k: None if v != v else v for k, v in result.items()}, file, indent=2)
 

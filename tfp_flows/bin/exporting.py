@@ -30,6 +30,7 @@ def export(formats: set[str], folder: str | None, overwrite: bool = False) -> No
   optimizers.compile_model(model, training_data.TrainingData(data).steps_per_epoch)
   model.optimizer.build(model.trainable_variables)
   workdir.load_weights(model)
+  optimizers.restart_averages(model)
   folder = os.path.expanduser(folder or workdir.file('export'))
   condition_size = data.num_classes if FLAGS.conditional else None
   options = dict(overwrite=overwrite, condition_size=condition_size)

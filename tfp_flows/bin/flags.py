@@ -2,7 +2,7 @@
 
 from absl import flags
 
-__all__ = ['FREE', 'SHARED', 'identity', 'shared_as_string']
+__all__ = ['FIXED', 'FREE', 'SHARED', 'identity', 'shared_as_string']
 
 flags.DEFINE_string('config', None, 'A named configuration; see --list_configs.')
 flags.DEFINE_string(
@@ -121,6 +121,9 @@ FREE = (
   'temperature',
   'workdir',
 )
+
+FIXED = tuple(name for name in SHARED if name not in FREE)
+
 _LARGEST = 2**31 - 1
 
 
@@ -150,8 +153,7 @@ flags.DEFINE_bool(
 
 def identity() -> str:
   """The flags that the numbers of a run depend on, as lines of a flagfile."""
-  names = (name for name in SHARED if name not in FREE)
-  lines = (flags.FLAGS[name].serialize() for name in names)
+  lines = (flags.FLAGS[name].serialize() for name in FIXED)
   return '\n'.join(line for line in lines if line)
 
 

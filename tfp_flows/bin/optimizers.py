@@ -6,14 +6,12 @@ from absl import flags
 from tfp_flows.bin import cli
 from tfp_flows.training import schedules
 
-__all__ = ['compile_model']
+__all__ = ['compile_model', 'restart_averages']
 
 FLAGS = flags.FLAGS
 
 
-def compile_model(
-  model: keras.Model, steps_per_epoch: int
-) -> schedules.ScaledSchedule:
+def compile_model(model: keras.Model, steps_per_epoch: int) -> schedules.ScaledSchedule:
   """Compiles a model with the optimizer of the flags; returns its learning rate.
 
   Raises:
@@ -36,6 +34,18 @@ def compile_model(
   optimizer = getattr(keras.optimizers, names[FLAGS.optimizer])(rate, **options)
   model.compile(optimizer, jit_compile=FLAGS.jit)
   return rate
+
+
+def restart_averages(model: keras.Model) -> None:
+  """Lets the averages of `--ema`, if there are any, begin at the weights.
+
+  Best weights are averages, and the ones averaged stand in their place.
+  """
+  optimizer = model.optimizer
+  if optimizer.use_ema:
+    pairs = zip(optimizer._model_variables_moving_average, model.trainable_variables)
+    for average, weight in pairs:
+      average.assign(weight)
 
 
 def _learning_rate(total_steps):

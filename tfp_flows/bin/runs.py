@@ -155,7 +155,6 @@ _FILES = (
   'evaluation_test.json',
   'evaluation_train.json',
   'evaluation_validation.json',
-  'flags.txt',
   'interpolation.npy',
   'interpolation.png',
   'lipschitz.jsonl',
@@ -216,7 +215,7 @@ class Workdir:
     if os.path.exists(self.file('flags.txt')):
       if not overwrite:
         self._check_same(
-          [name for name in flags_lib.SHARED if name not in flags_lib.FREE],
+          flags_lib.FIXED,
           '--workdir alone for the flags of the run, --overwrite to replace it',
         )
     elif os.path.isdir(self.path) and self._has_strangers():
@@ -229,6 +228,8 @@ class Workdir:
       with self._locked():
         if overwrite:
           self._remove_run()
+        for folder in (self.path, self.file('checkpoints')):
+          files.remove_unfinished(folder)
         FLAGS.workdir = self.path
         self._record_flags()
         yield
@@ -266,11 +267,18 @@ class Workdir:
     return any(not name.startswith('.') for name in os.listdir(self.path))
 
   def _remove_run(self):
-    for name in _FILES:
+    for name in _FOLDERS:
+      if os.path.isdir(self.file(name)):
+        shutil.rmtree(self.file(name))
+    # Last the one by which the others are known to be of a run.
+    for name in (*_FILES, 'flags.txt'):
       if os.path.exists(self.file(name)):
         os.remove(self.file(name))
-    for name in _FOLDERS:
-      shutil.rmtree(self.file(name), ignore_errors=True)
+
+  def forget_result(self) -> None:
+    """Removes the result of a training that goes on, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(self.file('result.json'))
 
   def check_nothing_trained(self) -> None:
     """Raises `UsageError` if there are results of a training without checkpoints."""
@@ -284,8 +292,8 @@ class Workdir:
   def _identity(self):
     """`flags.identity` of the run that is there."""
     recorded = self._recorded()
-    names = (name for name in flags_lib.SHARED if name not in flags_lib.FREE)
-    return '\n'.join(line for name in names for line in _lines(name, recorded))
+    lines = (line for name in flags_lib.FIXED for line in _lines(name, recorded))
+    return '\n'.join(lines)
 
   def _recorded(self):
     path = self.file('flags.txt')

@@ -1,7 +1,8 @@
 """Trains a flow: `tfp-flows-train --config=glow_digits --workdir=DIR`.
 
 A run that was stopped, or killed, goes on from its last checkpoint if the same command
-is given again, or `--workdir=DIR` alone.
+is given again, or `--workdir=DIR` with nothing but flags that may change on the way, as
+`--epochs` and `--on_nan`.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import contextlib
 from absl import flags
 
 from tfp_flows.bin import cli
-from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+from tfp_flows.bin import flags as flags_lib
 
 
 def main() -> None:
@@ -27,7 +28,8 @@ def main() -> None:
 
 def run() -> None:
   """Entry point."""
-  cli.run(main, reads_run=None)
+  # A configuration is for a run of its own.
+  cli.run(main, [name for name in flags_lib.FREE if name != 'config'])
 
 
 if __name__ == '__main__':

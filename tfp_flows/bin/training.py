@@ -66,10 +66,7 @@ def train(overwrite: bool = False) -> None:
     )
     run = _Run(workdir, data, model, rate, batches)
     if run.is_finished:
-      print(
-        'This run is finished. Pass more --epochs to go on, or --overwrite to begin '
-        'anew.'
-      )
+      print(run.why_finished)
       return
     run.fit()
     if not is_chief:
@@ -128,8 +125,27 @@ class _Run:
     return self._is_trained and os.path.exists(self._workdir.file('result.json'))
 
   @property
+  def why_finished(self) -> str:
+    """What could be done about it, too."""
+    if self._is_stopped:
+      return (
+        f'This run was stopped by --patience={FLAGS.patience} after '
+        f'{self._progress.epoch} epochs. Pass more of it to go on, or 0, or '
+        f'--overwrite to begin anew.'
+      )
+    return (
+      'This run is finished. Pass more --epochs to go on, or --overwrite to begin anew.'
+    )
+
+  @property
   def _is_trained(self):
-    return self._progress.stopped or self._progress.epoch >= FLAGS.epochs
+    return self._is_stopped or self._progress.epoch >= FLAGS.epochs
+
+  @property
+  def _is_stopped(self):
+    """By a patience that has not been raised since."""
+    waited = self._progress.callbacks.get('EarlyStopping', {}).get('wait', 0)
+    return self._progress.stopped and 0 < FLAGS.patience <= waited
 
   def fit(self) -> None:
     """Trains to the end.
@@ -137,11 +153,14 @@ class _Run:
     Exits where a signal asks for it, and, with code 2, where a number is not finite;
     with `--on_nan=rollback` goes back, and on with half the learning rate.
     """
+    if self._is_chief and not self._is_trained:
+      self._workdir.forget_result()
     while not self._is_trained:
       try:
         self._fit_part()
       except resuming.Terminated as stop:
-        print(f'\nSaved at step {stop.step}; the same command goes on from there.')
+        how = 'Saved at' if self._is_chief else 'Stopped, and the chief saves: at'
+        print(f'\n{how} step {stop.step}; the same command goes on from there.')
         sys.exit(128 + stop.signal)
       except diagnosis.NonFiniteError as error:
         self._go_back(error)
@@ -149,7 +168,8 @@ class _Run:
   def _go_back(self, error):
     step = self._checkpoints.steps[0]
     number = self._progress.rollbacks + 1
-    if FLAGS.on_nan == 'stop' or number > _MOST_ROLLBACKS:
+    # Without a step it is of the validation data, which stay as they are.
+    if FLAGS.on_nan == 'stop' or number > _MOST_ROLLBACKS or error.step is None:
       print()
       cli.fail(
         f'{error} The checkpoint of step {step} is kept'
@@ -186,6 +206,12 @@ class _Run:
     for warning in found:
       print(f'warning: {warning.message}', file=sys.stderr)
     progress = None if state is None else resuming.Progress(**state)
+    if progress and progress.steps_per_epoch != self._batches.steps_per_epoch:
+      raise cli.UsageError(
+        f'Expected the data of the run in {self._workdir.path}, '
+        f'{progress.steps_per_epoch} batches; received '
+        f'{self._batches.steps_per_epoch}. Restore them, or pass another --workdir.'
+      )
     step = -1 if progress is None else progress.total_steps
     if not strategies.all_have(step, self._strategy):
       raise cli.UsageError(
@@ -229,7 +255,7 @@ class _Run:
     # what adds to the logs comes before what writes them.
     found = [callbacks.StopOnNonFinite(strategies.check_every(self._strategy))]
     if FLAGS.ema:
-      found.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+      found.append(callbacks.SwapAverages(swap_on_epoch=True))
     if self._is_chief:
       found += [*self._measuring(), *self._writing()]
     if FLAGS.patience:

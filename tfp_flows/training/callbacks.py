@@ -19,6 +19,7 @@ __all__ = [
   'JsonLines',
   'Pictures',
   'StopOnNonFinite',
+  'SwapAverages',
   'append_json',
   'finite_or_none',
   'with_guard',
@@ -79,6 +80,17 @@ class Pictures(keras.callbacks.Callback):
   def on_epoch_end(self, epoch, logs=None):
     if self._every and (epoch + 1) % self._every == 0:
       self._draw()
+
+
+class SwapAverages(keras.callbacks.SwapEMAWeights):
+  """Keeps the weights beside their averages after the last epoch, too.
+
+  So that more epochs go on from them. After `fit` the model has the weights, unless
+  something loads the best averages, as it should.
+  """
+
+  def _finalize_ema_values(self):
+    pass
 
 
 class BestWeights(keras.callbacks.Callback):

@@ -33,6 +33,11 @@ class NonFiniteError(ValueError):
     super().__init__(message)
     self.step, self.layer, self.what = step, layer, what
 
+  def at_step(self, step: int) -> 'NonFiniteError':
+    """The same error, met in a training step."""
+    text = f'{self} This was {self.layer} of training step {step}.'
+    return type(self)(text, step, self.layer, self.what)
+
 
 class SolverError(NonFiniteError):
   """A solver of a continuous flow failed."""

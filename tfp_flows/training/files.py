@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
-__all__ = ['replacing']
+__all__ = ['remove_unfinished', 'replacing']
+
+_UNFINISHED = re.compile(r'\.\d+\..+')
 
 
 @contextlib.contextmanager
@@ -21,10 +24,18 @@ def replacing(path: str) -> Iterator[str]:
     yield temporary
     _flush(temporary)
     os.replace(temporary, path)
-    _flush(folder or '.')
+    with contextlib.suppress(OSError):  # Not all file systems can.
+      _flush(folder or '.')
   finally:
     with contextlib.suppress(FileNotFoundError):
       os.remove(temporary)
+
+
+def remove_unfinished(folder: str) -> None:
+  """Removes what writers that were killed have left; nobody may be writing."""
+  if os.path.isdir(folder):
+    for name in filter(_UNFINISHED.fullmatch, os.listdir(folder)):
+      os.remove(os.path.join(folder, name))
 
 
 def _flush(path):

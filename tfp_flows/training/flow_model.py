@@ -249,7 +249,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       # A trace that creates variables starts over.
       with self.distribute_strategy.scope():
         self.optimizer.build(self.trainable_variables)
-    with self._plain_data_errors():
+    with self._plain_data_errors(is_training=True):
       history = super().fit(
         batches, validation_data=validation_data, shuffle=False, **kwargs
       )
@@ -339,14 +339,18 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     return inputs.check_examples(x, shape, self.num_bins)
 
   @contextlib.contextmanager
-  def _plain_data_errors(self):
+  def _plain_data_errors(self, is_training=False):
     self._checker.original = None
     try:
       yield
     except tf.errors.OpError:
-      if self._checker.original is None:
+      error = self._checker.original
+      if error is None:
         raise
-      raise self._checker.original from None
+      if is_training and isinstance(error, diagnosis.NonFiniteError):
+        # Batches come in their order: this is the one of the next step.
+        error = error.at_step(int(self.optimizer.iterations.numpy()) + 1)
+      raise error from None
 
   def adapt(self, x, condition=None, num_examples: int = 1024) -> None:
     """Initialises the layers from data: `ActNorm`s to mean 0 and variance 1.

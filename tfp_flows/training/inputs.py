@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.training import diagnosis
+
 __all__ = ['Checker', 'array_examples', 'batches', 'check_examples', 'check_values']
 
 EMPTY = 'Expected at least one example; received an empty data set.'
@@ -23,8 +25,9 @@ def check_examples(
     num_bins: number of pixel values, or None for continuous data.
 
   Raises:
-    ValueError: if there is no example, the shape is another one, a number is NaN
-      or infinite, or a pixel is not an integer in `[0, num_bins - 1]`.
+    ValueError: if there is no example, the shape is another one, or a pixel is not an
+      integer in `[0, num_bins - 1]`.
+    NonFiniteError: a `ValueError`, if a number is NaN or infinite.
   """
   x = np.asarray(x)
   check_shape(x.shape, event_shape)
@@ -39,9 +42,11 @@ def check_values(x: np.ndarray, num_bins: int | None) -> None:
   if not np.issubdtype(x.dtype, np.number):
     raise ValueError(f'Expected numbers; received dtype {x.dtype}.')
   if not np.isfinite(x).all():
-    raise ValueError(
+    raise diagnosis.NonFiniteError(
       f'Expected finite numbers; received {int((~np.isfinite(x)).sum())} NaN or '
-      f'infinite ones. Remove or impute them.'
+      f'infinite ones. Remove or impute them.',
+      layer='the batch',
+      what='batch',
     )
   if num_bins is not None:
     check_pixels(x, num_bins)

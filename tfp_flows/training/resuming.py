@@ -12,6 +12,7 @@ import numpy as np
 
 from tfp_flows.training import callbacks as callbacks_lib
 from tfp_flows.training import checkpoints as checkpoints_lib
+from tfp_flows.training import diagnosis
 
 __all__ = ['Progress', 'SaveProgress', 'Terminated']
 
@@ -72,7 +73,8 @@ class SaveProgress(keras.callbacks.Callback):
 
   A checkpoint is saved after the first step or epoch that ends `minutes` after the last
   one, at the end of the last epoch, and at SIGTERM and SIGINT, after the step that runs
-  then; a second SIGINT stops at once.
+  then, or the epoch if it is the last step; a second SIGINT stops at once. Weights that
+  are not finite are never saved: they raise a `NonFiniteError`.
 
   With `one_epoch` it ends the training after the epoch that it finds begun, and saves:
   the steps of `fit` are then what is left of that epoch.
@@ -127,7 +129,10 @@ class SaveProgress(keras.callbacks.Callback):
 
   def on_train_batch_end(self, batch, logs=None):
     self._progress.step += 1
+    if self._progress.step == self._progress.steps_per_epoch:
+      return  # The end of the epoch saves, with what follows these steps.
     if self._signal is not None:
+      self.model.check_finite()
       self._save()
       self._stop_on_signal()
     if self._is_due():
@@ -176,6 +181,9 @@ class SaveProgress(keras.callbacks.Callback):
     if self.model.is_frozen:
       return  # It has not made the steps that were counted.
     progress = self._progress
+    error = diagnosis.weight_error(self.model, progress.total_steps)
+    if error is not None:
+      raise error
     progress.callbacks = {
       _kind(callback): {name: _plain(getattr(callback, name, None)) for name in names}
       for callback in self._callbacks

@@ -1,6 +1,8 @@
 """Weights files of Keras, whole and checked."""
 
+import errno
 import hashlib
+import os
 
 import h5py
 import keras
@@ -24,13 +26,26 @@ def save_weights(model: keras.Model, path: str, run: str = '') -> None:
     model: whose weights.
     path: ends in `.weights.h5`.
     run: what tells the run from others, as its options.
+
+  Raises:
+    OSError: if it cannot be written.
   """
   with files.replacing(path) as temporary:
-    model.save_weights(temporary)
+    _save(model, temporary)
     with open(temporary, 'ab+') as file:
       file.seek(0)
       content = file.read()
       file.write(_MARK + _digest(content) + _digest(run.encode()))
+
+
+def _save(model, path):
+  try:
+    model.save_weights(path)
+  except RuntimeError as error:
+    # Of HDF5, where the disk becomes full while it closes a file.
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+  except OSError as error:
+    raise OSError(error.errno or errno.ENOSPC, _line(error)) from error
 
 
 def load_weights(model: keras.Model, path: str, run: str = '') -> None:
@@ -63,7 +78,11 @@ def _check_length(path):
   try:
     h5py.File(path, 'r').close()
   except OSError as error:
-    raise DamagedWeights(str(error).splitlines()[0]) from error
+    raise DamagedWeights(_line(error)) from error
+
+
+def _line(error):
+  return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _digest(content):
