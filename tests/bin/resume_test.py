@@ -33,11 +33,18 @@ DIGITS = (
   *('--ema=0.9', '--augment_shift=1', '--patience=2', '--num_samples=4'),
 )
 TABLE = (
-  *('--dataset=moons', '--num_points=200', '--batch_size=50', '--epochs=3'),
+  *('--dataset=moons', '--num_points=4000', '--batch_size=1000', '--epochs=3'),
   *('--model=real_nvp', '--nojit', '--arg=num_steps=1', '--arg=width=4'),
   *('--num_samples=4', '--schedule=constant', '--checkpoint_minutes=0'),
 )
 STEPS = 4
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _no_pictures():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(training.drawing, 'draw_samples', lambda *_: None)
+    yield
 
 
 class Killed(BaseException):
@@ -133,8 +140,8 @@ def test_a_run_killed_twice_in_one_epoch(digits, tmp_path, monkeypatch):
 
 
 RESIDUAL = (
-  *('--config=residual_checkerboard', '--nojit', '--num_points=300', '--epochs=2'),
-  *('--arg=num_blocks=1', '--arg=width=4', '--batch_size=100', '--ema=0.9'),
+  *('--config=residual_checkerboard', '--nojit', '--num_points=3000', '--epochs=2'),
+  *('--arg=num_blocks=1', '--arg=width=4', '--batch_size=1000', '--ema=0.9'),
   *('--num_samples=4', '--checkpoint_minutes=0', '--warmup_steps=0'),
 )
 
@@ -331,7 +338,6 @@ def test_damaged_files_that_are_not_needed(
   ('name', 'kind', 'message'),
   [
     ('flags.txt', 'truncate', 'flags of the run'),
-    ('flags.txt', 'flip', 'run|damaged'),
     ('flags.txt', 'remove', 'no flags.txt'),
     ('flags.txt', 'swap', 'has --seed=1; received --seed=0'),
     ('checkpoints', 'truncate', 'a checkpoint that can be read .* none of 3 can'),

@@ -20,7 +20,7 @@ import time
 from tests.faults import kill_and_resume
 
 FLAGS = (
-  *('--dataset=moons', '--num_points=2000', '--batch_size=50', '--epochs=3'),
+  *('--dataset=moons', '--num_points=20000', '--batch_size=500', '--epochs=3'),
   *('--model=real_nvp', '--nojit', '--arg=num_steps=1', '--arg=width=4'),
   *('--num_samples=4', '--checkpoint_minutes=0', '--ema=0.9'),
 )
