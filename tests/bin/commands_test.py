@@ -229,6 +229,26 @@ def test_export(run_dir, tmp_path, capsys):
   assert os.listdir(tmp_path / 'e') == ['saved_model']
 
 
+def test_exported_averages_begin_at_the_best_weights(run_dir):
+  """Where `best.weights.h5` has the weights that were averaged."""
+  from tfp_flows.bin import optimizers
+  from tfp_flows.bin import runs
+
+  with flagsaver.flagsaver():
+    cli._parse(['command', f'--flagfile={run_dir}/flags.txt'])
+    model = runs.make_model(runs.load_data())
+    optimizers.compile_model(model, 10)
+    model.optimizer.build(model.trainable_variables)
+    runs.Workdir(run_dir).load_weights(model)
+  averages = model.optimizer._model_variables_moving_average
+  best = [v.numpy() for v in model.trainable_variables]
+  assert any(np.abs(a.numpy() - b).max() > 1e-6 for a, b in zip(averages, best))
+  optimizers.restart_averages(model)
+  for average, weight, expected in zip(averages, model.trainable_variables, best):
+    np.testing.assert_array_equal(average, expected)
+    np.testing.assert_array_equal(weight, expected)
+
+
 def test_interpolate(run_dir, capsys):
   words = (f'--flagfile={run_dir}/flags.txt', '--first=3', '--second=8', '--frames=5')
   call(interpolate, *words)

@@ -234,7 +234,7 @@ def test_more_epochs_go_on(table, tmp_path, monkeypatch, capsys):
 
 
 def test_a_run_that_lost_patience_goes_on_with_more(tmp_path, capsys):
-  words = (*TABLE, '--patience=1', '--learning_rate=0.5', '--epochs=9')
+  words = (*TABLE, '--patience=1', '--learning_rate=0.5', '--epochs=5')
   for more, said in (
     ([], 'standard error'),
     ([], 'stopped by --patience=1 after'),
@@ -243,7 +243,7 @@ def test_a_run_that_lost_patience_goes_on_with_more(tmp_path, capsys):
     run(tmp_path / 'run', *words, *more)
     assert said in capsys.readouterr().out
   rows = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
-  assert len(rows) == 9
+  assert len(rows) == 5
 
 
 def test_other_data_do_not_go_on(table, tmp_path, capsys):
