@@ -29,8 +29,8 @@ TINY_RESIDUAL = (
   '--arg=width=4',
   '--arg=dense_width=4',
   '--arg=num_dense_blocks=1',
-  '--num_points=1000',
-  '--batch_size=500',
+  '--num_points=4000',
+  '--batch_size=2000',
   '--epochs=1',
 )
 TINY_FFJORD = (
@@ -39,8 +39,8 @@ TINY_FFJORD = (
   '--arg=tolerance=1e-2',
   '--arg=evaluation_tolerance=1e-2',
   '--log_det=hutchinson',
-  '--num_points=1000',
-  '--batch_size=500',
+  '--num_points=4000',
+  '--batch_size=2000',
   '--epochs=1',
 )
 
@@ -274,7 +274,8 @@ def test_metrics_are_json_lines(run_dir):
 
 def test_conditional_run(tmp_path):
   folder = str(tmp_path / 'run')
-  call(train, '--dataset=digits', '--conditional', f'--workdir={folder}', *TINY)
+  words = ('--dataset=digits', '--conditional', '--nojit', *TINY)
+  call(train, f'--workdir={folder}', *words)
   words = (f'--flagfile={folder}/flags.txt', '--num_samples=20')
   call(sample, *words)
   call(interpolate, words[0])
@@ -295,6 +296,7 @@ def test_table_run(tmp_path):
     '--warmup_steps=2',
     '--schedule=constant',
     '--patience=1',
+    '--nojit',
     f'--workdir={folder}',
     *TINY,
   )
@@ -418,7 +420,7 @@ def test_a_workdir_is_never_lost(run_dir, tmp_path, capsys):
 
 
 def test_overwrite(tmp_path):
-  words = ('--config=glow_digits', f'--workdir={tmp_path}/run', *TINY)
+  words = ('--config=glow_digits', f'--workdir={tmp_path}/run', '--nojit', *TINY)
   call(train, *words)
   call(evaluate, f'--flagfile={tmp_path}/run/flags.txt')
   call(train, *words, '--overwrite', '--seed=1')
