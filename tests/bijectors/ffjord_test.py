@@ -24,8 +24,10 @@ def matrix(trace):
   return tf.constant(a + (trace - np.trace(a)) / 3 * np.eye(3))
 
 
-@pytest.mark.parametrize('trace', [1.5, -1.5, 0.0])
-@pytest.mark.parametrize('times', [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
+@pytest.mark.parametrize(
+  ('trace', 'times'),
+  [(1.5, (0.0, 1.0)), (1.5, (1.0, 0.0)), (-1.5, (0.5, 2.0)), (0.0, (0.0, 1.0))],
+)
 def test_log_det_of_a_linear_field(trace, times):
   a, (start, end) = matrix(trace), times
   layer = tff.FFJORD(
