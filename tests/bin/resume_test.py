@@ -215,8 +215,30 @@ def test_workdir_alone_goes_on(words, more, table, capsys):
     with pytest.raises(SystemExit) as stop:
       train.run()
   assert not stop.value.code
-  assert 'This run is finished. Pass more --epochs' in capsys.readouterr().out
+  assert 'This run is finished, after 3 epochs. Pass more' in capsys.readouterr().out
   assert state(table) == before
+
+
+def test_workdir_alone_without_a_run(tmp_path, capsys):
+  words = ['tfp-flows-train', f'--workdir={tmp_path}/run', '--on_nan=rollback']
+  with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+    patch.setattr(sys, 'argv', words)
+    with pytest.raises(SystemExit) as stop:
+      train.run()
+  assert stop.value.code == 1
+  assert 'Expected a run to go on with' in capsys.readouterr().err
+  assert not (tmp_path / 'run').exists()
+
+
+def test_workdir_and_overwrite_begin_the_same_run_anew(table, tmp_path):
+  folder = shutil.copytree(table, tmp_path / 'run')
+  with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+    words = ['tfp-flows-train', f'--workdir={folder}', '--overwrite']
+    patch.setattr(sys, 'argv', words)
+    with pytest.raises(SystemExit) as stop:
+      train.run()
+  assert not stop.value.code
+  assert state(folder) == state(table)
 
 
 def test_more_epochs_go_on(table, tmp_path, monkeypatch, capsys):
@@ -268,6 +290,11 @@ def test_overwrite_that_was_killed_goes_on(table, tmp_path, monkeypatch, capsys)
   commands.call(train, *TABLE, '--overwrite', f'--workdir={folder}')
   assert not (folder / '.123.best.weights.h5').exists()
   assert state(folder) == state(table)
+
+
+def test_the_flag_at_fault_is_named(table, capsys):
+  message = commands.fails(capsys, train, f'--workdir={table}', '--learning_rate=1')
+  assert 'received --learning_rate=1.0' in message
 
 
 def test_other_flags_do_not_go_on(table, capsys):

@@ -116,6 +116,14 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['file.txt']
 
 
+def test_states_that_json_does_not_have(tmp_path):
+  model = make_model()
+  checkpoints = tff.Checkpoints(tmp_path / 'c', model)
+  with pytest.raises(TypeError, match='Expected a state of numbers.*ndarray'):
+    checkpoints.save(1, {'x': np.arange(3)})
+  assert checkpoints.restore() is None
+
+
 def test_weights_are_checked(tmp_path):
   model, path = make_model(), str(tmp_path / 'a.weights.h5')
   weights.save_weights(model, path, 'mine')

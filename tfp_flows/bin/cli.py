@@ -99,15 +99,25 @@ def run(main: Callable[[], None], reads_run: bool | Sequence[str] = False) -> No
     main: what the command does.
     reads_run: whether it reads a run of tfp-flows-train: `--workdir=DIR` then
       stands for `--flagfile=DIR/flags.txt`, too. Or the names of the flags beside
-      which it does.
+      which it does, and without others has to.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
   def parse(argv):
     if any(word.lstrip('-') in ('help', 'helpshort', 'h') for word in argv[1:]):
       _help(main)
-    reads = reads_run if isinstance(reads_run, bool) else has_only(argv, reads_run)
-    return _parse(expand_workdir(argv) if reads else argv)
+    if isinstance(reads_run, bool):
+      return _parse(expand_workdir(argv) if reads_run else argv)
+    if not has_only(argv, reads_run):
+      return _parse(argv)
+    expanded = expand_workdir(argv)
+    words = _parse(expanded)
+    if expanded == argv and flags.FLAGS.workdir:
+      fail(
+        f'Expected a run to go on with in {flags.FLAGS.workdir}; there is none. Pass '
+        f'--config, --dataset or --model for a new one.'
+      )
+    return words
 
   app.run(lambda _: _guarded(main), flags_parser=parse)
 

@@ -316,7 +316,8 @@ class Workdir:
 
   def _check_same(self, names, remedy):
     recorded = self._recorded()
-    for name in names:
+    # First what the command line has: the others may be defaults.
+    for name in sorted(names, key=lambda name: not FLAGS[name].present):
       here = [line for line in FLAGS[name].serialize().splitlines() if line]
       there = _lines(name, recorded)
       if here != there:

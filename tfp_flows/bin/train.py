@@ -23,13 +23,15 @@ def main() -> None:
     with strategies.losing_workers() if several else contextlib.nullcontext():
       training.train(overwrite=flags.FLAGS.overwrite)
   except strategies.WorkerLost as error:
+    print()  # Ends the line of the progress.
     cli.stop_now(error, strategies.WORKER_LOST)
 
 
 def run() -> None:
   """Entry point."""
   # A configuration is for a run of its own.
-  cli.run(main, [name for name in flags_lib.FREE if name != 'config'])
+  names = [name for name in flags_lib.FREE if name != 'config']
+  cli.run(main, ['overwrite', *names])
 
 
 if __name__ == '__main__':

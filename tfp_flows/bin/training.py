@@ -134,7 +134,8 @@ class _Run:
         f'--overwrite to begin anew.'
       )
     return (
-      'This run is finished. Pass more --epochs to go on, or --overwrite to begin anew.'
+      f'This run is finished, after {self._progress.epoch} epochs. Pass more --epochs '
+      f'to go on, or --overwrite to begin anew.'
     )
 
   @property

@@ -85,15 +85,22 @@ class Checkpoints:
       state: what else `restore` returns; as JSON has it.
 
     Raises:
+      TypeError: if JSON does not have it.
       OSError: if it cannot be written; the earlier checkpoints are untouched.
     """
     if self._is_reader:
       return
     os.makedirs(self._folder, exist_ok=True)
     arrays = {f'{i:05}': np.asarray(v) for i, v in enumerate(self.variables)}
-    header = self._header(step) | {'state': state}
+    try:
+      header = json.dumps(self._header(step) | {'state': state})
+    except TypeError as error:
+      raise TypeError(
+        f'Expected a state of numbers, strings, lists and dictionaries, as JSON has '
+        f'them; {error}.'
+      ) from error
     with files.replacing(self.path(step)) as path:
-      np.savez(path, header=np.asarray(json.dumps(header)), **arrays)
+      np.savez(path, header=np.asarray(header), **arrays)
     for old in self.steps[self._keep :]:
       os.remove(self.path(old))
 
