@@ -43,7 +43,7 @@ STEPS = 4
 @pytest.fixture(scope='module', autouse=True)
 def _no_pictures():
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(training.drawing, 'draw_samples', lambda *_: None)
+    patch.setattr(training, '_draw', lambda *_: None)
     yield
 
 
@@ -119,14 +119,13 @@ def test_a_killed_run_ends_like_an_undisturbed_one(
   assert state(tmp_path / 'run') == digits
 
 
-@pytest.mark.parametrize('step', [4, 12])
 def test_killed_between_the_last_step_and_the_end_of_its_epoch(
-  step, table, tmp_path, monkeypatch, capsys
+  table, tmp_path, monkeypatch, capsys
 ):
-  with killed_at(step, monkeypatch, saved=True), pytest.raises(Killed):
+  with killed_at(4, monkeypatch, saved=True), pytest.raises(Killed):
     run(tmp_path / 'run', *TABLE)
   run(tmp_path / 'run', *TABLE)
-  assert f'Going on after {step // STEPS - 1} epochs and 3 ' in capsys.readouterr().out
+  assert 'Going on after 0 epochs and 3 steps' in capsys.readouterr().out
   assert state(tmp_path / 'run') == state(table)
 
 
@@ -153,18 +152,16 @@ def residual(tmp_path_factory):
   return state(folder)
 
 
-@pytest.mark.parametrize('step', [1, 3, 4])
+@pytest.mark.parametrize('step', [1, 4])
 def test_norms_go_on_as_they_were(step, residual, tmp_path, monkeypatch):
-  """At step 0, within the first epoch and at its end."""
+  """At step 0, and at the end of the first epoch."""
   with killed_at(step, monkeypatch), pytest.raises(Killed):
     run(tmp_path / 'run', *RESIDUAL)
   run(tmp_path / 'run', *RESIDUAL)
   assert state(tmp_path / 'run') == residual
 
 
-@pytest.mark.parametrize(
-  ('number', 'step'), [(signal.SIGTERM, 7), (signal.SIGINT, 7), (signal.SIGTERM, 4)]
-)
+@pytest.mark.parametrize(('number', 'step'), [(signal.SIGINT, 7), (signal.SIGTERM, 4)])
 def test_a_signal_saves_first(number, step, table, tmp_path, monkeypatch, capsys):
   words = (*TABLE, '--checkpoint_minutes=60')
   handler = signal.getsignal(number)

@@ -127,7 +127,7 @@ def test_same_seed_same_run(digits):
     # Whatever the global generators say, but for the order of the examples.
     keras.utils.set_random_seed(int(np.random.randint(1000)))
     model = tff.FlowModel(small_flow(seed=seed, dropout=0.2), seed=seed)
-    model.compile(sgd())
+    model.compile(sgd(), jit_compile=False)
     model.fit(digits, batch_size=32, shuffle=False, verbose=0)
     return np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
 
@@ -154,7 +154,7 @@ def test_sample_weight_is_a_weighted_mean():
   model = vector_model()
   test_util.perturb(model.distribution)
   log_prob = model.log_prob(x).numpy()
-  model.compile(sgd(0.1))
+  model.compile(sgd(0.1), jit_compile=False)
   expected = -(weight * log_prob).sum() / weight.sum()
   np.testing.assert_allclose(
     model.evaluate(x, sample_weight=weight, verbose=0), expected, rtol=1e-5
@@ -168,7 +168,7 @@ def test_sample_weight_is_a_weighted_mean():
   for last in (x[-1], x[-1] + 50):
     model = vector_model()
     test_util.perturb(model.distribution)
-    model.compile(sgd(0.1))
+    model.compile(sgd(0.1), jit_compile=False)
     data = np.concatenate([x[:-1], last[np.newaxis]])
     model.fit(data, sample_weight=weight, batch_size=8, verbose=0, shuffle=False)
     moved.append(np.concatenate([v.numpy().ravel() for v in model.trainable_variables]))
@@ -183,7 +183,7 @@ def test_weights_of_a_dataset_train_as_those_of_an_array(shape):
   def run(*data, **kwargs):
     model = vector_model()
     test_util.perturb(model.distribution)
-    model.compile(sgd(0.1))
+    model.compile(sgd(0.1), jit_compile=False)
     model.fit(*data, shuffle=False, verbose=0, **kwargs)
     return np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
 
@@ -197,7 +197,7 @@ def test_evaluate_counts_every_example_once():
   x = test_util.normal([21, 2], 'float32').numpy()
   model = vector_model()
   test_util.perturb(model.distribution)
-  model.compile()
+  model.compile(jit_compile=False)
   loss = model.evaluate(x, batch_size=8, verbose=0)
   np.testing.assert_allclose(loss, -np.mean(model.log_prob(x)), rtol=1e-5)
 
@@ -214,7 +214,7 @@ def test_callbacks_ema_and_clipping(digits, tmp_path):
   optimizer = keras.optimizers.Adam(
     1e-2, global_clipnorm=1.0, use_ema=True, ema_momentum=0.9
   )
-  model.compile(optimizer)
+  model.compile(optimizer, jit_compile=False)
   path = str(tmp_path / 'best.weights.h5')
   history = model.fit(
     digits,
@@ -240,7 +240,7 @@ def test_callbacks_ema_and_clipping(digits, tmp_path):
 def test_gradient_clipping_bounds_the_step():
   x = 100 * test_util.normal([8, 2], 'float32').numpy()
   model = vector_model()
-  model.compile(keras.optimizers.SGD(1.0, global_clipnorm=1e-3))
+  model.compile(keras.optimizers.SGD(1.0, global_clipnorm=1e-3), jit_compile=False)
   before = np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
   model.fit(x, batch_size=8, verbose=0)
   after = np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
@@ -366,7 +366,7 @@ def test_condition_reaches_everything(digits):
   test_util.perturb(model.distribution, 0.05)
   condition = np.eye(3, dtype='f4')[np.arange(96) % 3]
   other = np.roll(condition, 1, axis=0)
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   model.adapt(digits, condition)
   model.fit(digits, condition, batch_size=32, verbose=0)
   losses = [model.evaluate(digits, c, verbose=0)[0] for c in (condition, other)]
@@ -477,7 +477,7 @@ def test_labels_for_a_model_without_condition(digits):
 def test_conditions_of_any_dtype_and_more_than_examples():
   model = vector_model(condition_size=3)
   test_util.perturb(model.distribution)
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   x = test_util.normal([6, 2], 'float32').numpy()
   onehot = np.eye(3, dtype=int)[np.arange(6) % 3]
   expected = model.log_prob(x, onehot.astype('f4'))
@@ -499,7 +499,7 @@ def test_condition_through_the_default_keywords_of_tfp():
   model = tff.FlowModel(tfd.TransformedDistribution(base, tfb.Invert(flow)), seed=0)
   test_util.perturb(model.distribution)
   x, c = (test_util.normal([5, n], 'float32').numpy() for n in (2, 3))
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   model.adapt(x, c)
   model.fit(x, c, verbose=0)
   assert np.abs(model.log_prob(x, c) - model.log_prob(x, c + 1)).max() > 1e-3
