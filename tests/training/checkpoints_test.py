@@ -116,6 +116,30 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['file.txt']
 
 
+def test_flipped_bits_beside_the_numbers(tmp_path):
+  """Of zip and NumPy: an error, or no bit that anything depends on."""
+  model = make_model()
+  checkpoints = tff.Checkpoints(tmp_path, model)
+  checkpoints.save(1, {'epoch': 1})
+  expected = [np.array(v) for v in checkpoints.variables]
+  path = pathlib.Path(checkpoints.path(1))
+  content = path.read_bytes()
+  errors = 0
+  for i in [*range(160), *range(len(content) - 300, len(content))]:
+    damaged = bytearray(content)
+    damaged[i] ^= 1 << i % 8
+    path.write_bytes(bytes(damaged))
+    try:
+      state = checkpoints.restore()
+    except tff.CheckpointError:
+      errors += 1
+      continue
+    assert state == {'epoch': 1}
+    for variable, value in zip(checkpoints.variables, expected):
+      np.testing.assert_array_equal(variable, value)
+  assert errors > 100
+
+
 def test_states_that_json_does_not_have(tmp_path):
   model = make_model()
   checkpoints = tff.Checkpoints(tmp_path / 'c', model)
