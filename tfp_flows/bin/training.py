@@ -160,8 +160,11 @@ class _Run:
       try:
         self._fit_part()
       except resuming.Terminated as stop:
-        how = 'Saved at' if self._is_chief else 'Stopped, and the chief saves: at'
-        print(f'\n{how} step {stop.step}; the same command goes on from there.')
+        if self._is_chief:
+          how, where = 'Saved', 'there'
+        else:
+          how, where = 'Stopped', 'the last checkpoint of the chief'
+        print(f'\n{how} at step {stop.step}; the same command goes on from {where}.')
         sys.exit(128 + stop.signal)
       except diagnosis.NonFiniteError as error:
         self._go_back(error)

@@ -167,7 +167,8 @@ class Checkpoints:
     except Exception as error:
       # What zip, NumPy and JSON make of damaged bytes can be of any kind.
       raise CheckpointError(
-        f'Expected a whole checkpoint at {path}; it is damaged ({_line(error)}).'
+        f'Expected a whole checkpoint at {path}; it is damaged '
+        f'({files.first_line(error)}).'
       ) from error
     expected = self._header(step)
     for key in ('run', 'variables', 'step'):
@@ -177,7 +178,3 @@ class Checkpoints:
           f'differ.'
         )
     return arrays, state
-
-
-def _line(error):
-  return (str(error).splitlines() or [type(error).__name__])[0]

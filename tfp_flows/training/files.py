@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 
-__all__ = ['remove_unfinished', 'replacing']
+__all__ = ['first_line', 'remove_unfinished', 'replacing']
 
 _UNFINISHED = re.compile(r'\.\d+\..+')
 
@@ -36,6 +36,11 @@ def remove_unfinished(folder: str) -> None:
   if os.path.isdir(folder):
     for name in filter(_UNFINISHED.fullmatch, os.listdir(folder)):
       os.remove(os.path.join(folder, name))
+
+
+def first_line(error: Exception) -> str:
+  """What an error says, or the name of its class."""
+  return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _flush(path):

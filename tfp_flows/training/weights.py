@@ -45,7 +45,7 @@ def _save(model, path):
     # Of HDF5, where the disk becomes full while it closes a file.
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
   except OSError as error:
-    raise OSError(error.errno or errno.ENOSPC, _line(error)) from error
+    raise OSError(error.errno or errno.ENOSPC, files.first_line(error)) from error
 
 
 def load_weights(model: keras.Model, path: str, run: str = '') -> None:
@@ -78,11 +78,7 @@ def _check_length(path):
   try:
     h5py.File(path, 'r').close()
   except OSError as error:
-    raise DamagedWeights(_line(error)) from error
-
-
-def _line(error):
-  return (str(error).splitlines() or [type(error).__name__])[0]
+    raise DamagedWeights(files.first_line(error)) from error
 
 
 def _digest(content):
