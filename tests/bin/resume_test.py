@@ -243,9 +243,10 @@ def test_more_epochs_go_on(table, tmp_path, monkeypatch, capsys):
   alone, folder = tmp_path / 'alone', tmp_path / 'run'
   run(alone, *words, '--epochs=2')
   run(folder, *words, '--epochs=1')
-  # The result of the shorter run is none of the longer one.
   with killed_at(4, monkeypatch, saved=True), pytest.raises(Killed):
     run(folder, *words, '--epochs=2')
+  # The result of the shorter run is none of the longer one.
+  assert not (folder / 'result.json').exists()
   capsys.readouterr()
   run(folder, *words, '--epochs=2')
   assert 'Going on after 1 epochs and 3 steps' in capsys.readouterr().out
