@@ -49,7 +49,8 @@ class TrainingData:
 
   def epochs(self, first: int, last: int) -> tf.data.Dataset:
     """Batches `(x, condition, weight)` of the epochs `first`, ..., `last - 1`."""
-    return tf.data.Dataset.range(first, last).flat_map(self._epoch).prefetch(2)
+    batches = tf.data.Dataset.range(first, last).flat_map(self._epoch).prefetch(2)
+    return inputs.without_autotuning(batches)
 
   def _epoch(self, epoch):
     # Of the graph of this function. With 0 TensorFlow would ask for the value of the

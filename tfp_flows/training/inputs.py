@@ -9,7 +9,14 @@ import tensorflow as tf
 
 from tfp_flows.training import diagnosis
 
-__all__ = ['Checker', 'array_examples', 'batches', 'check_examples', 'check_values']
+__all__ = [
+  'Checker',
+  'array_examples',
+  'batches',
+  'check_examples',
+  'check_values',
+  'without_autotuning',
+]
 
 EMPTY = 'Expected at least one example; received an empty data set.'
 
@@ -179,4 +186,16 @@ def batches(
       reshuffle_each_iteration=not tf.is_tensor(shuffle_seed),
     )
   examples = examples.concatenate(filler)
-  return examples.batch(batch_size, drop_remainder=True).prefetch(2)
+  examples = examples.batch(batch_size, drop_remainder=True).prefetch(2)
+  return without_autotuning(examples)
+
+
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+  """`dataset` with as many parallel calls and buffers as it says, or as cores.
+
+  TensorFlow's thread that tunes them sleeps for up to a minute, and often does not
+  hear that its iterator is deleted, which waits for it: at the end of a program, too.
+  """
+  options = tf.data.Options()
+  options.autotune.enabled = False
+  return dataset.with_options(options)
