@@ -14,14 +14,19 @@ def perturb(module: tf.Module, scale: float = 0.1, seed: int = 0) -> None:
 
 
 def autodiff_log_det(fn, x: tf.Tensor) -> np.ndarray:
-  """`log|det dfn/dx|` of each example, by the Jacobian."""
-  with tf.GradientTape(persistent=True) as tape:
+  """`log|det dfn/dx|` of each example, by the Jacobian.
+
+  `fn` takes batches of any rank: one copy of `x` for each row of the Jacobian.
+  """
+  size = int(np.prod(x.shape[1:]))
+  x = tf.tile(x[tf.newaxis], [size, *[1] * len(x.shape)])
+  with tf.GradientTape() as tape:
     tape.watch(x)
     y = fn(x)
-    y = tf.reshape(y, [len(x), -1])
-  jacobian = tape.batch_jacobian(y, x, experimental_use_pfor=False)
-  size = y.shape[1]
-  return np.linalg.slogdet(tf.reshape(jacobian, [len(x), size, size]))[1]
+  rows = tf.reshape(tf.eye(size, dtype=y.dtype), [size, 1, *y.shape[2:]])
+  jacobian = tape.gradient(y, x, tf.broadcast_to(rows, y.shape))
+  jacobian = tf.reshape(jacobian, [size, -1, size])
+  return np.linalg.slogdet(tf.transpose(jacobian, [1, 0, 2]))[1]
 
 
 def normal(shape, dtype='float64', seed: int = 0) -> tf.Tensor:

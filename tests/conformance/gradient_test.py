@@ -12,7 +12,7 @@ from tests.conformance.specs import SPECS
 )
 @pytest.mark.parametrize('direction', ['forward', 'inverse'])
 def test_every_variable_has_a_gradient(spec, direction):
-  bijector = spec.make()
+  bijector = spec.shared()
   x, kwargs = spec.data((8,)), spec.condition((8,))
   ndims = len(spec.event_shape)
   if direction == 'inverse':

@@ -22,7 +22,7 @@ def rebuilt(value):
 
 @pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.name)
 def test_rebuilt_layer_is_the_same(spec):
-  bijector = spec.make()
+  bijector = spec.shared()
   copy, config = rebuilt(bijector)
   x, kwargs, ndims = spec.data(), spec.condition(), len(spec.event_shape)
   expected = bijector.forward(x, **kwargs)

@@ -8,4 +8,4 @@ from tests.conformance.specs import SPECS
 
 @pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.name)
 def test_log_det_equals_autodiff(spec):
-  checks.check_log_det(spec, spec.make())
+  checks.check_log_det(spec, spec.shared())

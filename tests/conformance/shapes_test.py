@@ -10,7 +10,7 @@ from tests.conformance.specs import SPECS
 
 @pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.name)
 def test_batch_shapes_of_any_rank(spec):
-  bijector = spec.make()
+  bijector = spec.shared()
   ndims = len(spec.event_shape)
   x, kwargs = spec.data((2, 3)), spec.condition((2, 3))
   y = bijector.forward(x, **kwargs)
@@ -35,7 +35,7 @@ def test_batch_shapes_of_any_rank(spec):
   'spec', [s for s in SPECS if s.conditional], ids=lambda s: s.name
 )
 def test_condition_broadcasts(spec):
-  bijector = spec.make()
+  bijector = spec.shared()
   x, condition = spec.data((2, 3)), spec.condition((3,))['condition']
   y = bijector.forward(x, condition=condition)
   full = tf.broadcast_to(condition, [2, *condition.shape])
@@ -56,7 +56,7 @@ def test_condition_broadcasts(spec):
   'spec', [s for s in SPECS if s.has_weights], ids=lambda s: s.name
 )
 def test_another_event_shape_is_refused(spec):
-  bijector = spec.make()
+  bijector = spec.shared()
   wrong = (*(2 * n for n in spec.event_shape[:-1]), spec.event_shape[-1])
   if len(wrong) == 1:
     wrong = (spec.event_shape[0] + 1,)
@@ -67,7 +67,7 @@ def test_another_event_shape_is_refused(spec):
 
 @pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.name)
 def test_unknown_batch_size(spec):
-  bijector = spec.make()
+  bijector = spec.shared()
   x, kwargs = spec.data((4,)), spec.condition((4,))
   signature = [
     tf.TensorSpec([None, *v.shape[1:]], v.dtype) for v in (x, *kwargs.values())

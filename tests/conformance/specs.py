@@ -1,5 +1,6 @@
 """Every public bijector, once per way of using it."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,6 +38,10 @@ class Spec(NamedTuple):
     tff.update_norms(bijector)
     return bijector
 
+  def shared(self, dtype: str = 'float64'):
+    """That of `make`, made once for all tests that do not change it."""
+    return _shared(self, dtype)
+
   def data(self, batch=(3,), dtype: str = 'float64', seed: int = 1):
     x = test_util.normal((*batch, *self.event_shape), dtype, seed)
     return x if self.pixels is None else self.pixels * tf.sigmoid(x)
@@ -46,6 +51,11 @@ class Spec(NamedTuple):
     if not self.conditional:
       return {}
     return {'condition': test_util.normal((*batch, CONDITION_SIZE), dtype, seed)}
+
+
+@functools.cache
+def _shared(spec, dtype):
+  return spec.make(dtype)
 
 
 def mlp(mask, per_dim, dtype, conditional=False):

@@ -9,7 +9,7 @@ from tests.conformance.specs import SPECS
 
 @pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.name)
 def test_graph_and_xla_equal_eager(spec):
-  bijector = spec.make()
+  bijector = spec.shared()
   ndims = len(spec.event_shape)
   x, kwargs = spec.data(), spec.condition()
 
