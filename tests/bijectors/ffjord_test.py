@@ -19,6 +19,11 @@ def tight():
   return tff.DormandPrince(TOLERANCE, TOLERANCE)
 
 
+def in_graph(fn):
+  """Many steps of a solver one by one take long."""
+  return tf.function(fn, autograph=False)
+
+
 def matrix(trace):
   a = np.random.default_rng(0).standard_normal([3, 3])
   return tf.constant(a + (trace - np.trace(a)) / 3 * np.eye(3))
@@ -40,11 +45,11 @@ def test_log_det_of_a_linear_field(trace, times):
     dtype='float64',
   )
   x = test_util.normal([4, 3])
-  y, log_det = layer.forward_and_log_det(x)
+  y, log_det = in_graph(layer.forward_and_log_det)(x)
   np.testing.assert_allclose(log_det, (end - start) * trace * np.ones(4), atol=1e-6)
   expected = tf.linalg.matvec(tf.linalg.expm((end - start) * a), x)
   np.testing.assert_allclose(y, expected, atol=1e-5)
-  back, inverse_log_det = layer.inverse_and_log_det(y)
+  back, inverse_log_det = in_graph(layer.inverse_and_log_det)(y)
   np.testing.assert_allclose(back, x, atol=10 * TOLERANCE * np.abs(y).max())
   np.testing.assert_allclose(inverse_log_det, -log_det, atol=1e-7)
 
@@ -63,10 +68,10 @@ def test_log_det_of_a_field_that_depends_on_time(times):
     dtype='float64',
   )
   x = 0.01 * test_util.normal([4, 3])
-  y, log_det = layer.forward_and_log_det(x)
+  y, log_det = in_graph(layer.forward_and_log_det)(x)
   integral = (end - start) + (end**3 - start**3) / 3
   np.testing.assert_allclose(log_det, 0.7 * integral * np.ones(4), rtol=1e-6)
-  np.testing.assert_allclose(layer.inverse(tf.identity(y)), x, atol=1e-7)
+  np.testing.assert_allclose(in_graph(layer.inverse)(y), x, atol=1e-7)
 
 
 def perturbed(event_shape=(3,), trace=None, dtype='float64', **options):
@@ -203,8 +208,9 @@ def test_the_end_time_is_trained():
   assert any(v is time for v in layer.trainable_variables)
   x = test_util.normal([4, 3])
 
+  @in_graph
   def loss():
-    y, log_det = layer.forward_and_log_det(tf.identity(x))
+    y, log_det = layer.forward_and_log_det(x)
     return tf.reduce_sum(y**3) + tf.reduce_sum(tf.sin(log_det))
 
   with tf.GradientTape() as tape:
@@ -223,6 +229,7 @@ def test_gradient_of_the_condition():
   test_util.perturb(layer, 0.4)
   x, condition = test_util.normal([4, 3]), test_util.normal([1, 2], seed=5)
 
+  @in_graph
   def loss(condition):
     y, log_det = layer.forward_and_log_det(tf.identity(x), condition)
     return tf.reduce_sum(y**3) + tf.reduce_sum(tf.sin(log_det))
@@ -349,7 +356,7 @@ def fitted():
   ]
   flow = tff.ffjord([2], hidden=[8], kinetic=0.1, jacobian=0.2, tolerance=1e-3, seed=0)
   model = tff.FlowModel(flow, seed=0)
-  model.compile(keras.optimizers.Adam(1e-2))
+  model.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
   history = model.fit(x, batch_size=40, epochs=3, validation_data=x[:40], verbose=0)
   return model, history.history, x
 

@@ -44,7 +44,7 @@ def test_stock_distribution_is_trained():
   location = tf.Variable([5.0, -5.0])
   scale = tfp.util.TransformedVariable([2.0, 2.0], tfb.Softplus())
   model = tff.FlowModel(tfd.MultivariateNormalDiag(location, scale), seed=0)
-  model.compile(keras.optimizers.Adam(0.1))
+  model.compile(keras.optimizers.Adam(0.1), jit_compile=False)
   x = np.random.default_rng(0).normal([1, -2], [0.5, 3], [2000, 2]).astype('f4')
   model.fit(x, batch_size=200, epochs=30, verbose=0)
   np.testing.assert_allclose(location, x.mean(0), atol=0.15)
@@ -62,7 +62,7 @@ def test_hidden_network_raises():
   flow = tff.Sequential([tff.ActNorm([2]), coupling])
   base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
   model = tff.FlowModel(tfd.TransformedDistribution(base, tfb.Invert(flow)))
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   with pytest.raises(ValueError, match='to be a weight of the model'):
     model.fit(np.ones([4, 2], 'f4'), verbose=0)
 
@@ -204,7 +204,7 @@ def test_evaluate_counts_every_example_once():
 
 def test_evaluation_repeats_itself(digits):
   model = small_model()
-  model.compile()
+  model.compile(jit_compile=False)
   first = model.evaluate(digits, verbose=0)
   assert first == model.evaluate(digits, verbose=0)
 
@@ -232,7 +232,7 @@ def test_callbacks_ema_and_clipping(digits, tmp_path):
   )
   fresh = small_model()
   fresh.load_weights(path)
-  fresh.compile()
+  fresh.compile(jit_compile=False)
   loss = fresh.evaluate(digits[72:], verbose=0)[0]
   np.testing.assert_allclose(loss, min(history.history['val_loss']), rtol=1e-4)
 
@@ -256,7 +256,7 @@ def test_loss_is_given():
 def test_predict_returns_log_prob():
   x = test_util.normal([10, 2], 'float32').numpy()
   model = vector_model()
-  model.compile()
+  model.compile(jit_compile=False)
   np.testing.assert_allclose(
     model.predict(x, batch_size=10, verbose=0), model.log_prob(x), rtol=1e-5
   )
@@ -408,7 +408,7 @@ def test_mixed_precision_leaves_the_flow_in_float32(digits):
 def test_float64(digits):
   model = small_model(dtype='float64')
   test_util.perturb(model.distribution)
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   model.fit(digits, batch_size=32, verbose=0)
   assert model.log_prob(digits).dtype == tf.float64
   np.testing.assert_array_equal(model.decode(model.encode(digits)), digits)
@@ -434,7 +434,7 @@ PIXELS = np.zeros([4, 8, 8, 1], 'f4')
 @pytest.mark.parametrize('method', ['fit', 'evaluate', 'adapt', 'dataset'])
 def test_bad_pixels(x, message, method):
   model = small_model()
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   before = [v.numpy() for v in model.trainable_variables]
   with pytest.raises(ValueError, match=message):
     if method == 'adapt':
@@ -449,19 +449,19 @@ def test_bad_pixels(x, message, method):
 
 def test_integers_without_dequantization():
   model = vector_model()
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   with pytest.raises(ValueError, match='Integers have no density: pass'):
     model.fit(np.ones([4, 2], int), verbose=0)
   counts = tff.FlowModel(
     tff.real_nvp([2], num_steps=2, width=4), tff.UniformDequantization(9), seed=0
   )
-  counts.compile(sgd())
+  counts.compile(sgd(), jit_compile=False)
   assert 'bits_per_dim' in counts.fit(np.ones([4, 2], int), verbose=0).history
 
 
 def test_labels_for_a_model_without_condition(digits):
   model = small_model()
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   labels = np.zeros(len(digits), int)
   dataset = tf.data.Dataset.from_tensor_slices((digits, labels)).batch(8)
   for call in (
@@ -511,7 +511,7 @@ def test_empty_data_of_unknown_size():
   x = np.ones([4, 2], 'f4')
   empty = tf.data.Dataset.from_tensor_slices(x).filter(lambda x: x[0] > 2).batch(2)
   model = vector_model()
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   for method in (model.fit, model.evaluate):
     with pytest.raises(ValueError, match='empty data set'), warnings.catch_warnings():
       warnings.simplefilter('ignore')
@@ -520,7 +520,7 @@ def test_empty_data_of_unknown_size():
 
 def test_predict_and_log_prob_check_pixels(digits):
   model = small_model()
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   for method in (lambda x: model.predict(x, verbose=0), model.log_prob, model.encode):
     with pytest.raises(ValueError, match='received fractions'):
       method(digits / 16.0)
@@ -562,7 +562,7 @@ def test_adapt_says_what_it_cannot_reach():
 
 def test_other_bad_input():
   model = vector_model()
-  model.compile(sgd())
+  model.compile(sgd(), jit_compile=False)
   dataset = tf.data.Dataset.from_tensor_slices(np.ones([4, 2], 'f4')).batch(2)
   with pytest.raises(ValueError, match='split the tf.data.Dataset'):
     model.fit(dataset, validation_split=0.5, verbose=0)

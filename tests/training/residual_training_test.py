@@ -100,7 +100,8 @@ def training(ring, tmp_path_factory):
   model = tff.FlowModel(vector_flow(), seed=0)
   path = str(tmp_path_factory.mktemp('weights') / 'last.weights.h5')
   keras.utils.set_random_seed(0)
-  model.compile(keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.9))
+  optimizer = keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.9)
+  model.compile(optimizer, jit_compile=False)
   model.adapt(ring)
   raw, averaged = Recorder(), Recorder()
   history = model.fit(
