@@ -84,7 +84,8 @@ def data_dir(tmp_path_factory):
 def run_dir(tmp_path_factory):
   """A finished run on the digits."""
   folder = str(tmp_path_factory.mktemp('runs') / 'digits')
-  call(train, '--config=glow_digits', f'--workdir={folder}', '--ema=0.9', *TINY)
+  words = ('--config=glow_digits', '--nojit', '--ema=0.9', *TINY)
+  call(train, f'--workdir={folder}', *words)
   return folder
 
 
@@ -191,7 +192,7 @@ def test_sample(run_dir, tmp_path):
 def test_export(run_dir, tmp_path, capsys):
   import tensorflow as tf
 
-  words = (f'--flagfile={run_dir}/flags.txt', '--batch_size=2', '--nojit')
+  words = (f'--flagfile={run_dir}/flags.txt', '--batch_size=2')
   call(export, *words)
   folder = pathlib.Path(run_dir) / 'export'
   assert str(folder / 'saved_model') in capsys.readouterr().out
@@ -273,7 +274,7 @@ def test_metrics_are_json_lines(run_dir):
 
 def test_conditional_run(tmp_path):
   folder = str(tmp_path / 'run')
-  words = ('--dataset=digits', '--conditional', '--nojit', *TINY)
+  words = ('--dataset=digits', '--conditional', '--nojit', '--arg=num_levels=1', *TINY)
   call(train, f'--workdir={folder}', *words)
   words = (f'--flagfile={folder}/flags.txt', '--num_samples=20')
   call(sample, *words)
@@ -331,7 +332,7 @@ def test_augmentation_moves_images(tmp_path):
 def test_mixed_precision(run_dir, tmp_path, capsys):
   import keras
 
-  words = (f'--flagfile={run_dir}/flags.txt', '--precision=mixed_bfloat16', '--nojit')
+  words = (f'--flagfile={run_dir}/flags.txt', '--precision=mixed_bfloat16')
   call(evaluate, *words)
   assert keras.config.dtype_policy().name == 'float32'
   mixed = result(run_dir, 'evaluation_test.json')['bits_per_dim']
@@ -402,7 +403,7 @@ def test_train_that_cannot_start(words, message, tmp_path, capsys):
 
 
 def test_a_workdir_is_never_lost(run_dir, tmp_path, capsys):
-  words = ('--config=glow_digits', f'--workdir={run_dir}', *TINY)
+  words = ('--config=glow_digits', f'--workdir={run_dir}', '--nojit', *TINY)
   before = result(run_dir)
   assert '--overwrite to replace it' in fails(capsys, train, *words, '--seed=5')
   message = fails(capsys, train, *words, '--model=real_nvp')
@@ -419,7 +420,8 @@ def test_a_workdir_is_never_lost(run_dir, tmp_path, capsys):
 
 
 def test_overwrite(tmp_path):
-  words = ('--config=glow_digits', f'--workdir={tmp_path}/run', '--nojit', *TINY)
+  words = ('--dataset=moons', '--num_points=4000', '--batch_size=4000', '--nojit')
+  words += ('--model=real_nvp', f'--workdir={tmp_path}/run', *TINY)
   call(train, *words)
   call(evaluate, f'--flagfile={tmp_path}/run/flags.txt')
   call(train, *words, '--overwrite', '--seed=1')
@@ -472,6 +474,7 @@ def test_diverging_training_says_so(tmp_path, capsys):
     '--schedule=constant',
     '--ema=0',
     '--warmup_steps=0',
+    '--nojit',
   )
   message = fails(capsys, train, *words, *TINY, code=2)
   assert re.search('step 2 .*The checkpoint of step 0 is kept', message)

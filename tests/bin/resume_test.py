@@ -105,16 +105,21 @@ def table(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  ('step', 'minutes'),
-  [(5, 0), (13, 0), (7, 60)],
-  ids=['end_of_epoch', 'last_epoch', 'from_the_start'],
+  ('steps', 'minutes'),
+  [
+    # Within an epoch, twice in one, at the end of one, and in the last one.
+    ((2, 1, 3, 6), 0),
+    # From the end of the last epoch, and from the start.
+    ((7, 1), 60),
+  ],
 )
 def test_a_killed_run_ends_like_an_undisturbed_one(
-  step, minutes, digits, tmp_path, monkeypatch
+  steps, minutes, digits, tmp_path, monkeypatch
 ):
   words = (*DIGITS, f'--checkpoint_minutes={minutes}')
-  with killed_at(step, monkeypatch), pytest.raises(Killed):
-    run(tmp_path / 'run', *words)
+  for step in steps:
+    with killed_at(step, monkeypatch), pytest.raises(Killed):
+      run(tmp_path / 'run', *words)
   run(tmp_path / 'run', *words)
   assert state(tmp_path / 'run') == digits
 
@@ -129,15 +134,6 @@ def test_killed_between_the_last_step_and_the_end_of_its_epoch(
   assert state(tmp_path / 'run') == state(table)
 
 
-def test_a_run_killed_twice_in_one_epoch(digits, tmp_path, monkeypatch):
-  words = (*DIGITS, '--checkpoint_minutes=0')
-  for step in (6, 2):
-    with killed_at(step, monkeypatch), pytest.raises(Killed):
-      run(tmp_path / 'run', *words)
-  run(tmp_path / 'run', *words)
-  assert state(tmp_path / 'run') == digits
-
-
 RESIDUAL = (
   *('--config=residual_checkerboard', '--nojit', '--num_points=3000', '--epochs=2'),
   *('--arg=num_blocks=1', '--arg=width=4', '--batch_size=1000', '--ema=0.9'),
@@ -145,20 +141,15 @@ RESIDUAL = (
 )
 
 
-@pytest.fixture(scope='module')
-def residual(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('residual') / 'run'
-  run(folder, *RESIDUAL)
-  return state(folder)
-
-
-@pytest.mark.parametrize('step', [1, 4])
-def test_norms_go_on_as_they_were(step, residual, tmp_path, monkeypatch):
-  """At step 0, and at the end of the first epoch."""
-  with killed_at(step, monkeypatch), pytest.raises(Killed):
-    run(tmp_path / 'run', *RESIDUAL)
-  run(tmp_path / 'run', *RESIDUAL)
-  assert state(tmp_path / 'run') == residual
+def test_norms_go_on_as_they_were(tmp_path, monkeypatch):
+  """From step 0, and from the end of the first epoch."""
+  alone, killed = tmp_path / 'alone', tmp_path / 'killed'
+  run(alone, *RESIDUAL)
+  for step in (1, 4):
+    with killed_at(step, monkeypatch), pytest.raises(Killed):
+      run(killed, *RESIDUAL)
+  run(killed, *RESIDUAL)
+  assert state(killed) == state(alone)
 
 
 @pytest.mark.parametrize(('number', 'step'), [(signal.SIGINT, 7), (signal.SIGTERM, 4)])

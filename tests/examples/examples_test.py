@@ -38,28 +38,36 @@ def load():
   return load_once
 
 
-def test_two_moons(load, tmp_path):
+@pytest.fixture
+def small(monkeypatch):
+  """The flows of the examples have few steps, which compile sooner."""
+  build = tff.real_nvp
+  few = dict(num_steps=2, width=32)
+  monkeypatch.setattr(tff, 'real_nvp', lambda *a, **k: build(*a, **k | few))
+
+
+def test_two_moons(load, small, tmp_path):
   picture = tmp_path / 'moons.png'
   # Above the entropy of the data, below the Gaussian with its moments.
   assert 2.394 < load('two_moons')['run'](epochs=2, picture=str(picture)) < 3.295
   assert picture.exists()
 
 
-def test_variational_inference(load, capsys):
+def test_variational_inference(load, small, capsys):
   bounds = load('variational_inference')['run'](steps=30)
   assert set(bounds) == {'mean field', 'flow'}
   assert np.isfinite(list(bounds.values())).all()
   assert capsys.readouterr().out.count('evidence lower bound') == 2
 
 
-def test_neutra_hmc(load, capsys):
+def test_neutra_hmc(load, small, capsys):
   sizes = load('neutra_hmc')['run'](steps=30, draws=20)
   assert set(sizes) == {'plain HMC', 'NeuTra HMC'}
   assert capsys.readouterr().out.count('effective samples') == 2
 
 
 def test_neural_ode_digits(load, capsys):
-  accuracies = load('neural_ode_digits')['run'](epochs=4, width=16)
+  accuracies = load('neural_ode_digits')['run'](epochs=3, width=8)
   assert set(accuracies) == {'neural ODE', 'residual network'}
   # One of ten digits by chance.
   assert min(accuracies.values()) > 0.2

@@ -36,7 +36,7 @@ def draw(
   if len(data.event_shape) == 3:
     pictures.save_image_grid(path, samples, model.num_bins)
     return
-  points = np.stack([e[0] for e in data.test.take(5000).as_numpy_iterator()])
+  points = next(data.test.batch(5000).as_numpy_iterator())[0]
   points = data.in_units(points)
   if data.event_shape == (2,) and data.mean is None:
     pictures.save_density(path, model.distribution, points, samples)
