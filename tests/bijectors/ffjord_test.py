@@ -384,7 +384,7 @@ def test_penalties_are_in_the_gradient_and_not_in_the_loss():
   def first_epoch(kinetic):
     flow = tff.ffjord([2], hidden=[8], kinetic=kinetic, training='exact', seed=0)
     model = tff.FlowModel(flow, seed=0)
-    model.compile(keras.optimizers.SGD(1e-2), jit_compile=False)
+    model.compile(keras.optimizers.SGD(1e-2), run_eagerly=True)
     history = model.fit(x, batch_size=40, epochs=1, verbose=0).history
     return history['loss'][0], model.trainable_weights[0].numpy()
 

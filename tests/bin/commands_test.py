@@ -30,7 +30,7 @@ TINY_RESIDUAL = (
   '--arg=dense_width=4',
   '--arg=num_dense_blocks=1',
   '--num_points=4000',
-  '--batch_size=2000',
+  '--batch_size=10000',
   '--epochs=1',
 )
 TINY_FFJORD = (
@@ -40,7 +40,7 @@ TINY_FFJORD = (
   '--arg=evaluation_tolerance=1e-2',
   '--log_det=hutchinson',
   '--num_points=4000',
-  '--batch_size=2000',
+  '--batch_size=10000',
   '--epochs=1',
 )
 

@@ -135,8 +135,8 @@ def test_killed_between_the_last_step_and_the_end_of_its_epoch(
 
 
 RESIDUAL = (
-  *('--config=residual_checkerboard', '--nojit', '--num_points=3000', '--epochs=2'),
-  *('--arg=num_blocks=1', '--arg=width=4', '--batch_size=1000', '--ema=0.9'),
+  *('--config=residual_checkerboard', '--nojit', '--num_points=15000', '--epochs=2'),
+  *('--arg=num_blocks=1', '--arg=width=4', '--batch_size=5000', '--ema=0.9'),
   *('--num_samples=4', '--checkpoint_minutes=0', '--warmup_steps=0'),
 )
 

@@ -28,7 +28,7 @@ def test_callback_adds_to_logs_and_file(tmp_path):
   x = np.random.default_rng(0).normal(size=[50, 2]).astype('float32')
   path = tmp_path / 'lipschitz.jsonl'
   flow = model()
-  flow.compile(jit_compile=False)
+  flow.compile(run_eagerly=True)
   report = tff.LipschitzReport(x[:20], path=str(path))
   history = flow.fit(x, epochs=2, verbose=0, callbacks=[report]).history
   lines = [json.loads(line) for line in path.read_text().splitlines()]
