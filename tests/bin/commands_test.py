@@ -329,6 +329,18 @@ def test_augmentation_moves_images(tmp_path):
   assert len(centers) > 3
 
 
+def test_nothing_waits_for_a_tuner(data_dir):
+  """TensorFlow's thread of it sleeps, and keeps deleted iterators waiting."""
+  from tfp_flows.bin import runs
+  from tfp_flows.bin import training_data
+
+  with flagsaver.flagsaver(dataset='digits', data_dir=data_dir):
+    data = runs.load_data()
+    training = training_data.TrainingData(data).epochs(0, 2)
+    for batches in (training, runs.eval_batches(data.test, data)):
+      assert not batches.options().autotune.enabled
+
+
 def test_mixed_precision(run_dir, tmp_path, capsys):
   import keras
 
@@ -424,7 +436,10 @@ def test_overwrite(tmp_path):
   words += ('--model=real_nvp', f'--workdir={tmp_path}/run', *TINY)
   call(train, *words)
   call(evaluate, f'--flagfile={tmp_path}/run/flags.txt')
+  exported = tmp_path / 'run' / 'export' / 'saved_model'
+  exported.mkdir(parents=True)
   call(train, *words, '--overwrite', '--seed=1')
+  assert not exported.parent.exists()
   with open(f'{tmp_path}/run/flags.txt') as file:
     assert '--seed=1\n' in file.read()
   assert not os.path.exists(f'{tmp_path}/run/evaluation_test.json')

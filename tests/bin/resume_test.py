@@ -14,6 +14,7 @@ import sys
 import time
 from unittest import mock
 
+import keras
 import numpy as np
 import pytest
 from absl.testing import flagsaver
@@ -369,6 +370,26 @@ def test_damages_that_are_errors(name, kind, message, begun, tmp_path, capsys):
   assert contents(folder) == before
 
 
+@pytest.mark.parametrize('error', [OSError('unable to write'), RuntimeError('flush')])
+def test_a_full_disk_keeps_the_best_weights(
+  error, begun, tmp_path, monkeypatch, capsys
+):
+  """HDF5 says little of it, one way or the other."""
+  folder = shutil.copytree(begun / 'run', tmp_path / 'run')
+  before = (folder / 'best.weights.h5').read_bytes()
+
+  def full(model, path):
+    pathlib.Path(path).write_bytes(b'half')
+    raise error
+
+  with monkeypatch.context() as patch:
+    patch.setattr(keras.Model, 'save_weights', full)
+    message = commands.fails(capsys, train, *TABLE, f'--workdir={folder}')
+  assert 'Expected a folder that can be written' in message
+  assert (folder / 'best.weights.h5').read_bytes() == before
+  assert not list(folder.glob('.*.h5'))
+
+
 def test_a_full_disk_keeps_the_last_checkpoint(begun, tmp_path, monkeypatch, capsys):
   folder = shutil.copytree(begun / 'run', tmp_path / 'run')
   before = (folder / LAST).read_bytes()
@@ -401,6 +422,45 @@ def test_nan_stops_and_names_the_place(spoiled, place, table, tmp_path, capsys):
     message = commands.fails(capsys, train, *words, code=training.NON_FINITE)
   assert re.search(place, message)
   assert 'The checkpoint of step 6 is kept; the same command with' in message
+  run(tmp_path / 'run', *TABLE)
+  assert state(tmp_path / 'run') == state(table)
+
+
+@contextlib.contextmanager
+def at_end_of(step, act, monkeypatch):
+  """`act(model)` is called once, after the step and before the checkpoint of it."""
+  original, done = resuming.SaveProgress.on_train_batch_end, []
+
+  def on_train_batch_end(self, batch, logs=None):
+    if int(self.model.optimizer.iterations) == step and not done:
+      done.append(step)
+      act(self.model)
+    original(self, batch, logs)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(resuming.SaveProgress, 'on_train_batch_end', on_train_batch_end)
+    yield
+
+
+def test_weights_that_overflow_in_a_step_are_not_saved(
+  table, tmp_path, monkeypatch, capsys
+):
+  words = (*TABLE, f'--workdir={tmp_path}/run')
+  with at_end_of(6, spoil_run.spoil_a_weight, monkeypatch):
+    message = commands.fails(capsys, train, *words, code=training.NON_FINITE)
+  assert re.search(r'after training step 6 the weight .*\[0, 0\]', message)
+  assert 'The checkpoint of step 5 is kept' in message
+  run(tmp_path / 'run', *TABLE)
+  assert state(tmp_path / 'run') == state(table)
+
+
+def test_a_signal_does_not_hide_a_nan(table, tmp_path, monkeypatch, capsys):
+  words = (*TABLE, f'--workdir={tmp_path}/run', '--checkpoint_minutes=60')
+  # A batch that TensorFlow has read for a later step would be the error of this one.
+  with spoil_run.spoiled_model(6, spoil_run.spoil_a_weight):
+    with at_end_of(6, lambda _: os.kill(os.getpid(), signal.SIGTERM), monkeypatch):
+      message = commands.fails(capsys, train, *words, code=training.NON_FINITE)
+  assert re.search('in training step 6 .*coupling', message)
   run(tmp_path / 'run', *TABLE)
   assert state(tmp_path / 'run') == state(table)
 

@@ -67,7 +67,7 @@ def test_neutra_hmc(load, small, capsys):
 
 
 def test_neural_ode_digits(load, capsys):
-  accuracies = load('neural_ode_digits')['run'](epochs=3, width=8)
+  accuracies = load('neural_ode_digits')['run'](epochs=4, width=8)
   assert set(accuracies) == {'neural ODE', 'residual network'}
   # One of ten digits by chance.
   assert min(accuracies.values()) > 0.2

@@ -177,7 +177,7 @@ _CANNOT_WRITE = (
   errno.EPERM,
   errno.EROFS,
 )
-_FOLDERS = ('checkpoints', 'tensorboard')
+_FOLDERS = ('checkpoints', 'export', 'tensorboard')
 
 
 class Workdir:

@@ -46,8 +46,7 @@ def check_examples(
 
 def check_values(x: np.ndarray, num_bins: int | None) -> None:
   """The part of `check_examples` that is about numbers, for any shape."""
-  if not np.issubdtype(x.dtype, np.number):
-    raise ValueError(f'Expected numbers; received dtype {x.dtype}.')
+  check_numbers(x.dtype)
   if not np.isfinite(x).all():
     raise diagnosis.NonFiniteError(
       f'Expected finite numbers; received {int((~np.isfinite(x)).sum())} NaN or '
@@ -63,6 +62,12 @@ def check_values(x: np.ndarray, num_bins: int | None) -> None:
       f'have no density: pass `dequantization=tff.UniformDequantization(...)`, '
       f'or cast what is continuous.'
     )
+
+
+def check_numbers(dtype: np.dtype | type) -> None:
+  """Raises `ValueError` unless `dtype` is one of numbers."""
+  if not np.issubdtype(dtype, np.number):
+    raise ValueError(f'Expected numbers; received dtype {np.dtype(dtype)}.')
 
 
 def check_shape(shape: Sequence[int | None], event_shape: Sequence[int]) -> None:
@@ -104,7 +109,10 @@ class Checker:
 
   def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`dataset`, of tuples of batches, whose first parts are checked."""
-    check_shape(dataset.element_spec[0].shape, self._event_shape)
+    spec = dataset.element_spec[0]
+    check_shape(spec.shape, self._event_shape)
+    # TensorFlow would fail before it reads a batch.
+    check_numbers(spec.dtype.as_numpy_dtype)
     if dataset.cardinality() == 0:
       raise ValueError(EMPTY)
     return dataset.map(
