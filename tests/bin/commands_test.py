@@ -329,12 +329,13 @@ def test_augmentation_moves_images(tmp_path):
   assert len(centers) > 3
 
 
-def test_nothing_waits_for_a_tuner(data_dir):
+def test_nothing_waits_for_a_tuner():
   """TensorFlow's thread of it sleeps, and keeps deleted iterators waiting."""
   from tfp_flows.bin import runs
   from tfp_flows.bin import training_data
 
-  with flagsaver.flagsaver(dataset='digits', data_dir=data_dir):
+  with flagsaver.flagsaver():
+    cli._parse(['command', '--dataset=digits'])
     data = runs.load_data()
     training = training_data.TrainingData(data).epochs(0, 2)
     for batches in (training, runs.eval_batches(data.test, data)):

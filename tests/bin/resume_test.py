@@ -54,21 +54,24 @@ class Killed(BaseException):
 
 @contextlib.contextmanager
 def killed_at(step, monkeypatch, kill=None, saved=False):
-  """`fit` ends, without any handling, before the checkpoint of a step or after it."""
+  """`fit` ends, without any handling, before the checkpoint of a step or after it.
+
+  Or `kill(model)` is called there.
+  """
   made, original = [0], resuming.SaveProgress.on_train_batch_end
 
-  def end():
+  def end(model):
     if kill is None:
       raise Killed
-    kill()
+    kill(model)
 
   def on_train_batch_end(self, batch, logs=None):
     made[0] += 1
     if made[0] == step and not saved:
-      end()
+      end(self.model)
     original(self, batch, logs)
     if made[0] == step and saved:
-      end()
+      end(self.model)
 
   with monkeypatch.context() as patch:
     patch.setattr(resuming.SaveProgress, 'on_train_batch_end', on_train_batch_end)
@@ -157,7 +160,7 @@ def test_norms_go_on_as_they_were(tmp_path, monkeypatch):
 def test_a_signal_saves_first(number, step, table, tmp_path, monkeypatch, capsys):
   words = (*TABLE, '--checkpoint_minutes=60')
   handler = signal.getsignal(number)
-  with killed_at(step, monkeypatch, lambda: os.kill(os.getpid(), number)):
+  with killed_at(step, monkeypatch, lambda _: os.kill(os.getpid(), number)):
     with pytest.raises(SystemExit) as stop:
       run(tmp_path / 'run', *words)
   assert stop.value.code == 128 + number
@@ -426,27 +429,11 @@ def test_nan_stops_and_names_the_place(spoiled, place, table, tmp_path, capsys):
   assert state(tmp_path / 'run') == state(table)
 
 
-@contextlib.contextmanager
-def at_end_of(step, act, monkeypatch):
-  """`act(model)` is called once, after the step and before the checkpoint of it."""
-  original, done = resuming.SaveProgress.on_train_batch_end, []
-
-  def on_train_batch_end(self, batch, logs=None):
-    if int(self.model.optimizer.iterations) == step and not done:
-      done.append(step)
-      act(self.model)
-    original(self, batch, logs)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(resuming.SaveProgress, 'on_train_batch_end', on_train_batch_end)
-    yield
-
-
 def test_weights_that_overflow_in_a_step_are_not_saved(
   table, tmp_path, monkeypatch, capsys
 ):
   words = (*TABLE, f'--workdir={tmp_path}/run')
-  with at_end_of(6, spoil_run.spoil_a_weight, monkeypatch):
+  with killed_at(6, monkeypatch, spoil_run.spoil_a_weight):
     message = commands.fails(capsys, train, *words, code=training.NON_FINITE)
   assert re.search(r'after training step 6 the weight .*\[0, 0\]', message)
   assert 'The checkpoint of step 5 is kept' in message
@@ -456,9 +443,8 @@ def test_weights_that_overflow_in_a_step_are_not_saved(
 
 def test_a_signal_does_not_hide_a_nan(table, tmp_path, monkeypatch, capsys):
   words = (*TABLE, f'--workdir={tmp_path}/run', '--checkpoint_minutes=60')
-  # A batch that TensorFlow has read for a later step would be the error of this one.
   with spoil_run.spoiled_model(6, spoil_run.spoil_a_weight):
-    with at_end_of(6, lambda _: os.kill(os.getpid(), signal.SIGTERM), monkeypatch):
+    with killed_at(6, monkeypatch, lambda _: os.kill(os.getpid(), signal.SIGTERM)):
       message = commands.fails(capsys, train, *words, code=training.NON_FINITE)
   assert re.search('in training step 6 .*coupling', message)
   run(tmp_path / 'run', *TABLE)
