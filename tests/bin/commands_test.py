@@ -339,7 +339,7 @@ def test_nothing_waits_for_a_tuner():
     data = runs.load_data()
     training = training_data.TrainingData(data).epochs(0, 2)
     for batches in (training, runs.eval_batches(data.test, data)):
-      assert not batches.options().autotune.enabled
+      assert batches.options().autotune.enabled is False
 
 
 def test_mixed_precision(run_dir, tmp_path, capsys):
