@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from unittest import mock
 
 import keras
 import numpy as np
@@ -277,8 +276,15 @@ def test_other_data_do_not_go_on(table, tmp_path, capsys):
 def test_overwrite_that_was_killed_goes_on(table, tmp_path, monkeypatch, capsys):
   folder = shutil.copytree(table, tmp_path / 'run')
   (folder / '.123.best.weights.h5').write_text('half')
+  remove, removed = os.remove, []
+
+  def remove_one(path):
+    if removed:
+      raise Killed
+    removed.append(remove(path))
+
   with monkeypatch.context() as patch, pytest.raises(Killed):
-    patch.setattr(os, 'remove', mock.Mock(side_effect=Killed))
+    patch.setattr(os, 'remove', remove_one)
     commands.call(train, *TABLE, '--overwrite', f'--workdir={folder}')
   commands.call(train, *TABLE, '--overwrite', f'--workdir={folder}')
   assert not (folder / '.123.best.weights.h5').exists()
