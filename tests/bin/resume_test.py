@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
@@ -22,8 +23,10 @@ from tests.bin import commands
 from tests.faults import damage_workdir
 from tests.faults import kill_and_resume
 from tests.faults import spoil_run
+from tfp_flows.bin import cli
 from tfp_flows.bin import train
 from tfp_flows.bin import training
+from tfp_flows.training import diagnosis
 from tfp_flows.training import resuming
 
 DIGITS = (
@@ -467,6 +470,18 @@ def test_rollback_recovers(tmp_path, capsys):
   assert [json.loads(row)['epoch'] for row in rows] == [1, 2, 3]
   with np.load(sorted((tmp_path / 'run').glob('checkpoints/*'))[-1]) as file:
     assert json.loads(str(file['header']))['state']['rollbacks'] == 1
+
+
+def test_a_worker_that_does_not_share_the_workdir_stops_like_the_chief(capsys):
+  apart = types.SimpleNamespace(
+    _checkpoints=types.SimpleNamespace(steps=[]), _progress=resuming.Progress(STEPS)
+  )
+  error = diagnosis.NonFiniteError('Expected 1; received NaN.', 2, '', 'loss')
+  with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
+    cli._parse(['command', '--dataset=moons'])
+    training._Run._go_back(apart, error)
+  assert stop.value.code == training.NON_FINITE
+  assert "The checkpoint of the chief's last step is kept" in capsys.readouterr().err
 
 
 def test_rollbacks_end(tmp_path, monkeypatch, capsys):
