@@ -1,9 +1,7 @@
-"""Perturbed weights, autodiff Jacobians and a warm-up for the test suite."""
+"""Perturbed weights, autodiff Jacobians and noise for the test suite."""
 
 import numpy as np
 import tensorflow as tf
-
-ATOL = {'float64': 1e-10, 'float32': 1e-4}
 
 
 def perturb(module: tf.Module, scale: float = 0.1, seed: int = 0) -> None:

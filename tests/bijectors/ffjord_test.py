@@ -348,7 +348,7 @@ def test_an_image_flow():
 
 @pytest.fixture(scope='module')
 def fitted():
-  """A model after two epochs with a partial batch, its history and its data."""
+  """A model after three epochs with a partial batch, its history and its data."""
   keras.utils.set_random_seed(0)
   x = np.random.default_rng(0).standard_normal([90, 2]).astype('float32') @ [
     [2, 0],

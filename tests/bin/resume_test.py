@@ -111,22 +111,28 @@ def table(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  ('steps', 'minutes'),
+  ('steps', 'minutes', 'places'),
   [
-    # Within an epoch, twice in one, at the end of one, and in the last one.
-    ((2, 1, 3, 6), 0),
-    # From the end of the last epoch, and from the start.
-    ((7, 1), 60),
+    # Twice in one epoch, at the last step of it, and in the last epoch, each before
+    # the checkpoint of the step.
+    ((2, 1, 4, 9), 0, ['0 epochs and 1', '0 epochs and 1', '0 epochs and 4', '2 ep']),
+    # From the start.
+    ((7,), 60, []),
   ],
+  ids=['often', 'from_the_start'],
 )
 def test_a_killed_run_ends_like_an_undisturbed_one(
-  steps, minutes, digits, tmp_path, monkeypatch
+  steps, minutes, places, digits, tmp_path, monkeypatch, capsys
 ):
   words = (*DIGITS, f'--checkpoint_minutes={minutes}')
+  capsys.readouterr()
   for step in steps:
     with killed_at(step, monkeypatch), pytest.raises(Killed):
       run(tmp_path / 'run', *words)
   run(tmp_path / 'run', *words)
+  begins = re.findall('Going on after (.*)', capsys.readouterr().out)
+  assert len(begins) == len(places)
+  assert all(b.startswith(place) for b, place in zip(begins, places)), begins
   assert state(tmp_path / 'run') == digits
 
 
@@ -464,7 +470,9 @@ def test_rollback_recovers(tmp_path, capsys):
   with spoil_run.spoiled_model(7, spoil_run.spoil_a_weight):
     run(tmp_path / 'run', *TABLE, '--on_nan=rollback')
   captured = capsys.readouterr()
-  assert re.search('warning: .*step 7 .* Going back to step 6', captured.err)
+  assert re.search(
+    'warning: .*step 7 .* Going back to the checkpoint of step 6', captured.err
+  )
   assert 'The learning rate is 0.5 times' in captured.out
   rows = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
   assert [json.loads(row)['epoch'] for row in rows] == [1, 2, 3]
@@ -481,7 +489,7 @@ def test_a_worker_that_does_not_share_the_workdir_stops_like_the_chief(capsys):
     cli._parse(['command', '--dataset=moons'])
     training._Run._go_back(apart, error)
   assert stop.value.code == training.NON_FINITE
-  assert "The checkpoint of the chief's last step is kept" in capsys.readouterr().err
+  assert 'The last checkpoint of the chief is kept' in capsys.readouterr().err
 
 
 def test_rollbacks_end(tmp_path, monkeypatch, capsys):

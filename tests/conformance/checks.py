@@ -22,7 +22,7 @@ def check_log_det(spec, bijector):
 
 
 def check_round_trip(spec, bijector, dtype='float64', atol=1e-9):
-  """`inverse(forward(x)) = x`, `forward(inverse(y)) = y`, opposite log-dets."""
+  """`inverse(forward(x)) = x`, `forward(inverse(y)) = y`, opposite log-dets; dtypes."""
   x, kwargs = spec.data(dtype=dtype), spec.condition(dtype=dtype)
   ndims = len(spec.event_shape)
   y = bijector.forward(x, **kwargs)
@@ -33,6 +33,7 @@ def check_round_trip(spec, bijector, dtype='float64', atol=1e-9):
   ildj = bijector.inverse_log_det_jacobian(
     y, bijector.forward_event_ndims(ndims), **kwargs
   )
+  assert y.dtype == back.dtype == fldj.dtype == ildj.dtype == dtype
   scale = 1.0 if spec.pixels is None else spec.pixels
   np.testing.assert_allclose(back, x, rtol=0, atol=atol * scale)
   np.testing.assert_allclose(ildj, -fldj, rtol=0, atol=10 * atol)

@@ -1,4 +1,4 @@
-"""Every weight is trained."""
+"""Every weight is trained, and nothing else."""
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ def test_every_variable_has_a_gradient(spec, direction):
     loss = tf.reduce_sum(y**2) / 2 - tf.reduce_sum(log_det)
   variables = bijector.trainable_variables
   assert variables
+  assert {id(v) for v in tape.watched_variables()} == {id(v) for v in variables}
   for variable, gradient in zip(variables, tape.gradient(loss, variables)):
     assert gradient is not None, variable.name
     assert np.abs(tf.convert_to_tensor(gradient)).max() > 1e-8, variable.name

@@ -63,26 +63,3 @@ def test_another_event_shape_is_refused(spec):
   x = test_util.normal((3, *wrong))
   with pytest.raises(ValueError, match='expects|multiples|does not match'):
     bijector.forward(x, **spec.condition())
-
-
-@pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.name)
-def test_unknown_batch_size(spec):
-  bijector = spec.shared()
-  x, kwargs = spec.data((4,)), spec.condition((4,))
-  signature = [
-    tf.TensorSpec([None, *v.shape[1:]], v.dtype) for v in (x, *kwargs.values())
-  ]
-
-  def run(x, **kwargs):
-    y = bijector.forward(x, **kwargs)
-    log_det = bijector.forward_log_det_jacobian(x, len(spec.event_shape), **kwargs)
-    return y, log_det, bijector.inverse(tf.identity(y), **kwargs)
-
-  @tf.function(input_signature=signature)
-  def forward(x, condition=None):
-    return run(x, **({} if condition is None else {'condition': condition}))
-
-  found = forward(x, *kwargs.values())
-  expected = run(x, **kwargs)
-  for value, reference in zip(found, expected):
-    np.testing.assert_allclose(value, reference, atol=1e-10)

@@ -1,6 +1,5 @@
 """Every public bijector, once per way of using it."""
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -53,9 +52,23 @@ class Spec(NamedTuple):
     return {'condition': test_util.normal((*batch, CONDITION_SIZE), dtype, seed)}
 
 
-@functools.cache
+_SHARED = {}
+
+
 def _shared(spec, dtype):
-  return spec.make(dtype)
+  if (spec.name, dtype) not in _SHARED:
+    bijector = spec.make(dtype)
+    _SHARED[spec.name, dtype] = bijector, [v.numpy() for v in bijector.variables]
+  return _SHARED[spec.name, dtype][0]
+
+
+def changed() -> list[tuple[str, str]]:
+  """Names and dtypes of the `shared` whose weights are not those of `make`."""
+  return [
+    key
+    for key, (bijector, start) in _SHARED.items()
+    if any((v.numpy() != w).any() for v, w in zip(bijector.variables, start))
+  ]
 
 
 def mlp(mask, per_dim, dtype, conditional=False):

@@ -34,15 +34,6 @@ def test_keras_sees_what_tensorflow_sees(spec):
 
 
 @pytest.mark.parametrize('spec', TRAINED, ids=lambda s: s.name)
-def test_every_variable_takes_part(spec):
-  bijector = spec.shared()
-  with tf.GradientTape() as tape:
-    bijector.forward(spec.data(), **spec.condition())
-  watched = {id(v) for v in tape.watched_variables()}
-  assert watched == {id(v) for v in bijector.trainable_variables}
-
-
-@pytest.mark.parametrize('spec', TRAINED, ids=lambda s: s.name)
 @pytest.mark.parametrize('owner', ['distribution', 'model'])
 def test_checkpoint_restores_every_variable(spec, owner, tmp_path):
   bijectors = spec.shared(), spec.build('float64')

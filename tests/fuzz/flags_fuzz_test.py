@@ -10,10 +10,10 @@ from tests.fuzz import running
 
 def test_random_flags_run_or_fail_in_one_line(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  found = flags_fuzz.fuzz(10, 1, tmp_path, absurd=False, verbose=False)
+  found = flags_fuzz.fuzz(10, 0, tmp_path, absurd=False, verbose=False)
   kinds = collections.Counter(outcome.kind for _, outcome in found)
   assert not kinds[running.UNCLASSIFIED], found
-  assert kinds[running.OK] >= 1
+  assert kinds[running.OK] >= 2
   assert kinds[running.ERROR] >= 3
 
 

@@ -98,6 +98,26 @@ def test_xla_equals_eager_on_three_steps(digits):
     np.testing.assert_allclose(compiled, eager, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+  'build',
+  [
+    lambda: tff.residual_flow([2], num_blocks=1, width=4, num_hidden=1, seed=0),
+    lambda: tff.ffjord([2], hidden=[4], solver='rk4', num_steps=2, kinetic=0.1, seed=0),
+  ],
+  ids=['residual_flow', 'ffjord'],
+)
+def test_flows_with_loops_train_under_xla(build):
+  model = tff.FlowModel(build(), seed=0)
+  model.compile(sgd())
+  assert model.jit_compile
+  x = np.random.default_rng(0).standard_normal([16, 2]).astype('f4')
+  history = model.fit(x, batch_size=8, validation_data=(x,), verbose=0).history
+  assert {'loss', 'val_loss'} <= set(history)
+  assert ('kinetic' in history) == ('nfe' in history)
+  assert np.isfinite([v[-1] for v in history.values()]).all()
+  assert np.isfinite(model.log_prob(model.sample(2, seed=0))).all()
+
+
 def test_one_compilation_over_epochs_with_a_partial_batch(digits):
   model = small_model()
   model.compile(sgd())

@@ -96,7 +96,7 @@ class Recorder(keras.callbacks.Callback):
 
 @pytest.fixture(scope='module')
 def training(ring, tmp_path_factory):
-  """300 steps at a high rate, with averaged weights; a compiled model."""
+  """300 steps at a high rate, with averaged weights; a model run as a graph."""
   model = tff.FlowModel(vector_flow(), seed=0)
   path = str(tmp_path_factory.mktemp('weights') / 'last.weights.h5')
   keras.utils.set_random_seed(0)

@@ -8,6 +8,7 @@ from absl import flags
 
 from tfp_flows import data as data_lib
 from tfp_flows.training import flow_model
+from tfp_flows.training import inputs
 from tfp_flows.training import paths
 from tfp_flows.training import pictures
 
@@ -36,7 +37,8 @@ def draw(
   if len(data.event_shape) == 3:
     pictures.save_image_grid(path, samples, model.num_bins)
     return
-  points = next(data.test.batch(5000).as_numpy_iterator())[0]
+  batches = inputs.without_autotuning(data.test.batch(5000))
+  points = next(batches.as_numpy_iterator())[0]
   points = data.in_units(points)
   if data.event_shape == (2,) and data.mean is None:
     pictures.save_density(path, model.distribution, points, samples)

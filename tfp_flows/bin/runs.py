@@ -81,7 +81,9 @@ def examples(part: tf.data.Dataset, data: data_lib.Data) -> tf.data.Dataset:
       x = tf.cast(x, FLAGS.dtype)
     return x, condition, 1.0
 
-  return part.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+  return inputs.without_autotuning(
+    part.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+  )
 
 
 def eval_batches(part: tf.data.Dataset, data: data_lib.Data) -> tf.data.Dataset:
@@ -144,6 +146,7 @@ def trained_model(data: data_lib.Data) -> flow_model.FlowModel:
   workdir = Workdir(FLAGS.workdir)
   workdir.check_same_model()
   model = make_model(data)
+  model.compile(jit_compile=FLAGS.jit)
   workdir.load_weights(model)
   return model
 
@@ -177,7 +180,7 @@ _CANNOT_WRITE = (
   errno.EPERM,
   errno.EROFS,
 )
-_FOLDERS = ('checkpoints', 'export', 'tensorboard')
+_FOLDERS = ('export', 'tensorboard', 'checkpoints')
 
 
 class Workdir:
@@ -268,7 +271,9 @@ class Workdir:
 
   def _remove_run(self):
     for name in _FOLDERS:
-      if os.path.isdir(self.file(name)):
+      if os.path.islink(self.file(name)):
+        os.remove(self.file(name))
+      elif os.path.isdir(self.file(name)):
         shutil.rmtree(self.file(name))
     # Last the one by which the others are known to be of a run.
     for name in (*_FILES, 'flags.txt'):

@@ -172,19 +172,19 @@ class _Run:
   def _go_back(self, error):
     steps = self._checkpoints.steps
     # A worker may have been given a workdir that it does not share with the chief.
-    last = f'step {steps[0]}' if steps else "the chief's last step"
+    last = f'checkpoint of step {steps[0]}' if steps else 'last checkpoint of the chief'
     number = self._progress.rollbacks + 1
     # Without a step it is of the validation data, which stay as they are.
     if FLAGS.on_nan == 'stop' or number > _MOST_ROLLBACKS or error.step is None:
       print()
       cli.fail(
-        f'{error} The checkpoint of {last} is kept'
+        f'{error} The {last} is kept'
         f'{"" if FLAGS.on_nan == "stop" else f" after {number - 1} rollbacks"}; the '
         f'same command with --on_nan=rollback goes on from there with half the '
         f'learning rate.',
         NON_FINITE,
       )
-    print(f'\nwarning: {error} Going back to {last}.', file=sys.stderr)
+    print(f'\nwarning: {error} Going back to the {last}.', file=sys.stderr)
     self._progress = self._restored()
     self._progress.rollbacks = number
     self._set_rate_factor()

@@ -199,7 +199,7 @@ def batches(
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-  """`dataset` with as many parallel calls and buffers as it says, or as cores.
+  """`dataset` with the parallel calls and buffers that it asks for, or a default.
 
   TensorFlow's thread that tunes them sleeps for up to a minute, and often does not
   hear that its iterator is deleted, which waits for it: at the end of a program, too.
