@@ -146,8 +146,9 @@ def trained_model(data: data_lib.Data) -> flow_model.FlowModel:
   workdir = Workdir(FLAGS.workdir)
   workdir.check_same_model()
   model = make_model(data)
-  model.compile(jit_compile=FLAGS.jit)
   workdir.load_weights(model)
+  # After them: an optimizer would be loaded, too.
+  model.compile(jit_compile=FLAGS.jit)
   return model
 
 
