@@ -249,6 +249,15 @@ def test_exported_averages_begin_at_the_best_weights(run_dir):
     np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.parametrize('jit', [False, True])
+def test_finished_runs_are_compiled_as_the_flags_say(jit, run_dir):
+  from tfp_flows.bin import runs
+
+  with flagsaver.flagsaver():
+    cli._parse(['command', f'--flagfile={run_dir}/flags.txt', f'--jit={jit}'])
+    assert runs.trained_model(runs.load_data()).jit_compile == jit
+
+
 def test_interpolate(run_dir, capsys):
   words = (f'--flagfile={run_dir}/flags.txt', '--first=3', '--second=8', '--frames=5')
   call(interpolate, *words)
