@@ -163,7 +163,7 @@ def test_evaluate_repeats_the_training_run(run_dir, capsys):
   trained, evaluated = result(run_dir), result(run_dir, 'evaluation_test.json')
   assert evaluated['examples'] == 359
   np.testing.assert_allclose(
-    evaluated['bits_per_dim'], trained['bits_per_dim'], rtol=1e-5
+    evaluated['bits_per_dim'], trained['bits_per_dim'], rtol=1e-6
   )
   error = evaluated['nats_standard_error'] / (64 * np.log(2))
   np.testing.assert_allclose(evaluated['bits_per_dim_standard_error'], error)
@@ -447,10 +447,12 @@ def test_overwrite(tmp_path):
   words += ('--model=real_nvp', f'--workdir={tmp_path}/run', *TINY)
   call(train, *words)
   call(evaluate, f'--flagfile={tmp_path}/run/flags.txt')
-  exported = tmp_path / 'run' / 'export' / 'saved_model'
-  exported.mkdir(parents=True)
+  # A link to a folder elsewhere is removed, and the folder is not.
+  elsewhere = tmp_path / 'elsewhere'
+  elsewhere.mkdir()
+  (tmp_path / 'run' / 'export').symlink_to(elsewhere)
   call(train, *words, '--overwrite', '--seed=1')
-  assert not exported.parent.exists()
+  assert elsewhere.exists() and not (tmp_path / 'run' / 'export').is_symlink()
   with open(f'{tmp_path}/run/flags.txt') as file:
     assert '--seed=1\n' in file.read()
   assert not os.path.exists(f'{tmp_path}/run/evaluation_test.json')
