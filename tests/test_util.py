@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.training import inputs
+
 
 def perturb(module: tf.Module, scale: float = 0.1, seed: int = 0) -> None:
   """Moves every trainable variable away from its start."""
@@ -29,3 +31,11 @@ def autodiff_log_det(fn, x: tf.Tensor) -> np.ndarray:
 
 def normal(shape, dtype='float64', seed: int = 0) -> tf.Tensor:
   return tf.constant(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def dataset(parts) -> tf.data.Dataset:
+  """Slices of arrays, which TensorFlow does not tune.
+
+  Tuned iterators that are deleted, as by `gc`, stand still for up to a minute.
+  """
+  return inputs.without_autotuning(tf.data.Dataset.from_tensor_slices(parts))

@@ -21,6 +21,7 @@ from tfp_flows.bin import export
 from tfp_flows.bin import interpolate
 from tfp_flows.bin import sample
 from tfp_flows.bin import train
+from tfp_flows.data import datasets
 from tfp_flows.training import callbacks
 
 TINY = ('--arg=num_steps=1', '--arg=width=4', '--epochs=1')
@@ -29,8 +30,8 @@ TINY_RESIDUAL = (
   '--arg=width=4',
   '--arg=dense_width=4',
   '--arg=num_dense_blocks=1',
-  '--num_points=4000',
-  '--batch_size=10000',
+  '--num_points=500',
+  '--batch_size=500',
   '--epochs=1',
 )
 TINY_FFJORD = (
@@ -39,8 +40,8 @@ TINY_FFJORD = (
   '--arg=tolerance=1e-2',
   '--arg=evaluation_tolerance=1e-2',
   '--log_det=hutchinson',
-  '--num_points=4000',
-  '--batch_size=10000',
+  '--num_points=500',
+  '--batch_size=500',
   '--epochs=1',
 )
 
@@ -49,6 +50,13 @@ def tiny(config):
   if config.startswith('ffjord'):
     return TINY_FFJORD
   return TINY_RESIDUAL if config.startswith('residual') else TINY
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _small_toys():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(datasets, '_HELD_OUT', 500)
+    yield
 
 
 @pytest.fixture(scope='module')
@@ -443,7 +451,7 @@ def test_a_workdir_is_never_lost(run_dir, tmp_path, capsys):
 
 
 def test_overwrite(tmp_path):
-  words = ('--dataset=moons', '--num_points=4000', '--batch_size=4000', '--nojit')
+  words = ('--dataset=moons', '--num_points=500', '--nojit')
   words += ('--model=real_nvp', f'--workdir={tmp_path}/run', *TINY)
   call(train, *words)
   call(evaluate, f'--flagfile={tmp_path}/run/flags.txt')

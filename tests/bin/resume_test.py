@@ -36,7 +36,7 @@ DIGITS = (
   *('--ema=0.9', '--augment_shift=1', '--patience=2', '--num_samples=4'),
 )
 TABLE = (
-  *('--dataset=moons', '--num_points=4000', '--batch_size=1000', '--epochs=3'),
+  *('--dataset=points.npy', '--batch_size=100', '--epochs=3'),
   *('--model=real_nvp', '--nojit', '--arg=num_steps=1', '--arg=width=4'),
   *('--num_samples=4', '--schedule=constant', '--checkpoint_minutes=0'),
 )
@@ -44,9 +44,13 @@ STEPS = 4
 
 
 @pytest.fixture(scope='module', autouse=True)
-def _no_pictures():
+def _folder(tmp_path_factory):
+  """Where the table is, 400 of 555 rows for training; pictures take long."""
+  folder = tmp_path_factory.mktemp('data')
+  np.save(folder / 'points.npy', np.random.default_rng(0).normal(size=[555, 2]))
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(training, '_draw', lambda *_: None)
+    patch.chdir(folder)
     yield
 
 
@@ -147,9 +151,9 @@ def test_killed_between_the_last_step_and_the_end_of_its_epoch(
 
 
 RESIDUAL = (
-  *('--config=residual_checkerboard', '--nojit', '--num_points=15000', '--epochs=2'),
-  *('--arg=num_blocks=1', '--arg=width=4', '--batch_size=5000', '--ema=0.9'),
-  *('--num_samples=4', '--checkpoint_minutes=0', '--warmup_steps=0'),
+  *('--dataset=points.npy', '--model=residual_flow', '--nojit', '--epochs=2'),
+  *('--arg=num_blocks=1', '--arg=num_hidden=1', '--arg=width=4', '--ema=0.9'),
+  *('--batch_size=134', '--num_samples=4', '--checkpoint_minutes=0'),
 )
 
 

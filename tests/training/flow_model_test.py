@@ -208,7 +208,7 @@ def test_weights_of_a_dataset_train_as_those_of_an_array(shape):
     return np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
 
   parts = (x, np.zeros([8, 0], 'f4'), weight.reshape(shape))
-  dataset = tf.data.Dataset.from_tensor_slices(parts).map(lambda x, _, w: (x, None, w))
+  dataset = test_util.dataset(parts).map(lambda x, _, w: (x, None, w))
   expected = run(x, sample_weight=weight, batch_size=8)
   np.testing.assert_allclose(run(dataset.batch(8)), expected, atol=1e-6)
 
@@ -303,7 +303,7 @@ def adapted(model):
 
 def test_adapt_takes_a_dataset_and_is_saved(digits, tmp_path):
   model = small_model()
-  model.adapt(tf.data.Dataset.from_tensor_slices(digits).batch(10), num_examples=50)
+  model.adapt(test_util.dataset(digits).batch(10), num_examples=50)
   assert adapted(model) == [True, True]
   model.save_weights(tmp_path / 'w.weights.h5')
   other = small_model(seed=7)
@@ -448,7 +448,8 @@ PIXELS = np.zeros([4, 8, 8, 1], 'f4')
     (PIXELS + np.nan, r'\d+ NaN or infinite'),
     (PIXELS[:0], 'empty data set'),
     (PIXELS[..., 0], r'shape \[None, 8, 8, 1\]; received \[.*, 8, 8\]'),
-    (np.full([4, 8, 8, 1], 'a'), 'numbers; received dtype'),
+    (np.full([4, 8, 8, 1], 'a'), 'numbers; received dtype str'),
+    (PIXELS.astype(tf.bfloat16.as_numpy_dtype), 'dtype bfloat16. Cast'),
   ],
 )
 @pytest.mark.parametrize('method', ['fit', 'evaluate', 'adapt', 'dataset'])
@@ -460,7 +461,7 @@ def test_bad_pixels(x, message, method):
     if method == 'adapt':
       model.adapt(x)
     elif method == 'dataset':
-      model.fit(tf.data.Dataset.from_tensor_slices(x).batch(4), verbose=0)
+      model.fit(test_util.dataset(x).batch(4), verbose=0)
     else:
       getattr(model, method)(x, verbose=0)
   for v, old in zip(model.trainable_variables, before):
@@ -483,7 +484,7 @@ def test_labels_for_a_model_without_condition(digits):
   model = small_model()
   model.compile(sgd(), jit_compile=False)
   labels = np.zeros(len(digits), int)
-  dataset = tf.data.Dataset.from_tensor_slices((digits, labels)).batch(8)
+  dataset = test_util.dataset((digits, labels)).batch(8)
   for call in (
     lambda: model.fit(digits, labels, verbose=0),
     lambda: model.fit(dataset, verbose=0),
@@ -529,7 +530,7 @@ def test_condition_through_the_default_keywords_of_tfp():
 
 def test_empty_data_of_unknown_size():
   x = np.ones([4, 2], 'f4')
-  empty = tf.data.Dataset.from_tensor_slices(x).filter(lambda x: x[0] > 2).batch(2)
+  empty = test_util.dataset(x).filter(lambda x: x[0] > 2).batch(2)
   model = vector_model()
   model.compile(sgd(), jit_compile=False)
   for method in (model.fit, model.evaluate):
@@ -583,7 +584,7 @@ def test_adapt_says_what_it_cannot_reach():
 def test_other_bad_input():
   model = vector_model()
   model.compile(sgd(), jit_compile=False)
-  dataset = tf.data.Dataset.from_tensor_slices(np.ones([4, 2], 'f4')).batch(2)
+  dataset = test_util.dataset(np.ones([4, 2], 'f4')).batch(2)
   with pytest.raises(ValueError, match='split the tf.data.Dataset'):
     model.fit(dataset, validation_split=0.5, verbose=0)
   with pytest.raises(ValueError, match='one weight per example'):

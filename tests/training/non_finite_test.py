@@ -388,7 +388,7 @@ def test_a_batch_of_unknown_size():
   x = np.ones([8, 4], 'f4')
   weight = np.ones(8, 'f4')
   weight[7] = np.nan
-  data = tf.data.Dataset.from_tensor_slices((x, np.zeros([8, 0], 'f4'), weight))
+  data = test_util.dataset((x, np.zeros([8, 0], 'f4'), weight))
   data = data.map(lambda x, _, w: (x, None, w)).batch(5)
   layers, found = [], []
   for mode in ('graph', 'xla'):

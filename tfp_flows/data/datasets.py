@@ -12,6 +12,7 @@ from tfp_flows.data import toy
 __all__ = ['TABLES', 'Data', 'load']
 
 TABLES = ('.csv', '.csv.gz', '.npy')
+_HELD_OUT = 20_000  # Points of toys for validation, and as many for the test.
 
 
 @dataclasses.dataclass
@@ -86,7 +87,7 @@ def load(
   if name == 'digits':
     return _from_arrays(*images.digits(seed), num_bins=17, num_classes=10)
   if name in toy.TOYS:
-    counts = [num_points, 20_000, 20_000]
+    counts = [num_points, _HELD_OUT, _HELD_OUT]
     points = (toy.sample(name, n, [seed, i]) for i, n in enumerate(counts))
     return Data(*map(_slices, points), event_shape=(2,))
   if name.endswith(TABLES):

@@ -64,10 +64,14 @@ def check_values(x: np.ndarray, num_bins: int | None) -> None:
     )
 
 
-def check_numbers(dtype: np.dtype | type) -> None:
-  """Raises `ValueError` unless `dtype` is one of numbers."""
-  if not np.issubdtype(dtype, np.number):
-    raise ValueError(f'Expected numbers; received dtype {np.dtype(dtype)}.')
+def check_numbers(dtype: np.dtype | tf.DType) -> None:
+  """Raises `ValueError` unless `dtype` is one of NumPy's real numbers."""
+  kind = dtype.as_numpy_dtype if isinstance(dtype, tf.DType) else dtype
+  if not (np.issubdtype(kind, np.integer) or np.issubdtype(kind, np.floating)):
+    raise ValueError(
+      f'Expected integers or floating-point numbers; received dtype {dtype.name}. '
+      f"Cast what are numbers, as `tf.cast(x, 'float32')` does."
+    )
 
 
 def check_shape(shape: Sequence[int | None], event_shape: Sequence[int]) -> None:
@@ -112,7 +116,7 @@ class Checker:
     spec = dataset.element_spec[0]
     check_shape(spec.shape, self._event_shape)
     # TensorFlow would fail before it reads a batch.
-    check_numbers(spec.dtype.as_numpy_dtype)
+    check_numbers(spec.dtype)
     if dataset.cardinality() == 0:
       raise ValueError(EMPTY)
     return dataset.map(
