@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -381,6 +382,19 @@ def test_mixed_precision(run_dir, tmp_path, capsys):
     assert 'Expected --precision=float32' in found
   words = (f'--workdir={tmp_path}/x', '--precision=mixed_bfloat16', '--dtype=float64')
   assert 'received' in fails(capsys, train, *words)
+
+
+def test_change_of_log_determinants_by_mixed_precision(run_dir, capsys):
+  example = pathlib.Path(__file__).parents[2] / 'examples' / 'mixed_precision.py'
+  main = runpy.run_path(str(example))['main']
+  with flagsaver.flagsaver():
+    cli._parse(['command', f'--flagfile={run_dir}/flags.txt'])
+    main()
+  found = re.search(
+    r'359 examples: mean.* ([\de.-]+), largest ([\de.-]+)', capsys.readouterr().out
+  )
+  mean, largest = map(float, found.groups())
+  assert 1e-6 < mean < largest < 1e-3
 
 
 # What goes wrong.

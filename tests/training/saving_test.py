@@ -96,6 +96,17 @@ def test_a_model_is_loaded_as_it_was(name, tmp_path):
   assert [step(loaded, i) for i in (1, 2)] == [step(model, i) for i in (1, 2)]
 
 
+def test_a_model_saved_before_it_is_trained(tmp_path):
+  x = test_util.normal([4, 2], 'float32').numpy()
+  model = tff.FlowModel(tff.real_nvp([2], num_steps=1, width=2, seed=0), seed=0)
+  model.compile(keras.optimizers.Adam(0.1), jit_compile=False)
+  model.save(tmp_path / 'm.keras')
+  loaded = keras.saving.load_model(tmp_path / 'm.keras')
+  assert not loaded.optimizer.built
+  found, expected = (m.fit(x, verbose=0, epochs=2).history for m in (loaded, model))
+  assert found == expected
+
+
 @pytest.mark.parametrize('solver', ['bdf', 'dormand_prince'])
 def test_solvers_are_kept(solver):
   flow = tff.ffjord([2], hidden=[2], solver=solver, tolerance=1e-2)

@@ -397,9 +397,17 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     with keras.saving.custom_object_scope(custom_objects or {}):
       return cls(**serialization.deserialize_arguments(config))
 
+  def get_compile_config(self) -> dict[str, Any]:
+    config = super().get_compile_config()
+    # A file has the variables of an optimizer only if that had them.
+    return config and dict(config, optimizer_built=self.optimizer.built)
+
   def compile_from_config(self, config: dict[str, Any]) -> None:
-    self.compile(**keras.saving.deserialize_keras_object(config))
-    self.optimizer.build(self.trainable_variables)
+    config = keras.saving.deserialize_keras_object(config)
+    is_built = config.pop('optimizer_built', True)
+    self.compile(**config)
+    if is_built:
+      self.optimizer.build(self.trainable_variables)
 
 
 def _as_tuples(dataset):
