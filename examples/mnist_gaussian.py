@@ -27,7 +27,7 @@ flags.DEFINE_integer('train', 50_000, 'Training images.')
 
 def load(data_dir: str | None, count: int) -> list[np.ndarray]:
   """Flat pixels of the training and the test images."""
-  splits, _, _ = images.tfds_images('mnist', data_dir)
+  splits, *_ = images.tfds_images('mnist', data_dir)
   parts = splits['train'](f'[:{count}]'), splits['test']()
   return [
     np.stack([image.reshape(-1) for image, _ in part.as_numpy_iterator()])

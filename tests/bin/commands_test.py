@@ -198,11 +198,24 @@ def test_sample(run_dir, tmp_path):
   assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_export(run_dir, tmp_path, capsys):
+def test_export(run_dir, tmp_path, capsys, monkeypatch):
   import tensorflow as tf
 
+  from tfp_flows.bin import optimizers
+  from tfp_flows.training import checkpoints
+
   words = (f'--flagfile={run_dir}/flags.txt', '--batch_size=2')
-  call(export, *words)
+  steps_per_epoch = []
+  compile_model, last_state = optimizers.compile_model, checkpoints.last_state
+
+  def compile_for(model, steps):
+    steps_per_epoch.append(steps)
+    return compile_model(model, steps)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(optimizers, 'compile_model', compile_for)
+    patch.setattr(checkpoints, 'last_state', lambda p: last_state(p) | {'rollbacks': 2})
+    call(export, *words)
   folder = pathlib.Path(run_dir) / 'export'
   assert str(folder / 'saved_model') in capsys.readouterr().out
   signatures = tf.saved_model.load(str(folder / 'saved_model')).signatures
@@ -232,6 +245,10 @@ def test_export(run_dir, tmp_path, capsys):
   # The state of the optimizer is that of the run.
   arrays = np.load(folder / 'stablehlo' / 'arrays.npz')
   assert arrays['optimizer_0'] == 21
+  # So is the schedule of its learning rate, and what rollbacks have left of that.
+  assert steps_per_epoch == [21]
+  numbers = [int(name[10:]) for name in arrays if name.startswith('optimizer_')]
+  assert arrays[f'optimizer_{max(numbers)}'] == 0.25
   assert 'holds an export' in fails(capsys, export, *words)
   call(export, *words, '--overwrite', '--format=saved_model')
   call(export, *words, f'--output={tmp_path}/e', '--format=saved_model')

@@ -26,6 +26,8 @@ from tests.faults import spoil_run
 from tfp_flows.bin import cli
 from tfp_flows.bin import train
 from tfp_flows.bin import training
+from tfp_flows.data import tabular
+from tfp_flows.training import checkpoints
 from tfp_flows.training import diagnosis
 from tfp_flows.training import resuming
 
@@ -121,7 +123,7 @@ def table(tmp_path_factory):
     # the checkpoint of the step.
     ((2, 1, 4, 9), 0, ['0 epochs and 1', '0 epochs and 1', '0 epochs and 4', '2 ep']),
     # From the start.
-    ((7,), 60, []),
+    ((3,), 60, []),
   ],
   ids=['often', 'from_the_start'],
 )
@@ -273,17 +275,19 @@ def test_a_run_that_lost_patience_goes_on_with_more(tmp_path, capsys):
   assert len(rows) == 5
 
 
-def test_other_data_do_not_go_on(table, tmp_path, capsys):
-  folder = shutil.copytree(table, tmp_path / 'run')
-  path = sorted(folder.glob('checkpoints/*'))[-1]
-  with np.load(path) as file:
-    arrays = dict(file)
-  header = json.loads(str(arrays['header']))
-  header['state']['steps_per_epoch'] = 5
-  np.savez(path, **arrays | dict(header=np.asarray(json.dumps(header))))
-  message = commands.fails(capsys, train, *TABLE, f'--workdir={folder}')
+@pytest.mark.parametrize('rows', [555, 655])
+def test_other_data_do_not_go_on(rows, table, capsys, monkeypatch, tmp_path):
+  points = np.resize(np.load('points.npy'), [rows, 2])
+  points[3, 1] += 1e-6
+  np.save(tmp_path / 'points.npy', points)
+  before = state(table)
+  # The path in the flags stays the same.
+  monkeypatch.setattr(tabular, '_read_npy', lambda _: np.load(tmp_path / 'points.npy'))
+  message = commands.fails(capsys, train, *TABLE, f'--workdir={table}')
   assert 'Expected the data of the run' in message
-  assert '5 batches; received 4' in message
+  assert '4 batches, digest' in message
+  assert f'received {4 if rows == 555 else 5} batches, digest' in message
+  assert state(table) == before
 
 
 def test_overwrite_that_was_killed_goes_on(table, tmp_path, monkeypatch, capsys):
@@ -475,13 +479,40 @@ def test_rollback_recovers(tmp_path, capsys):
     run(tmp_path / 'run', *TABLE, '--on_nan=rollback')
   captured = capsys.readouterr()
   assert re.search(
-    'warning: .*step 7 .* Going back to the checkpoint of step 6', captured.err
+    'warning: .*step 7 .* Going back to the checkpoint of step 5', captured.err
   )
   assert 'The learning rate is 0.5 times' in captured.out
   rows = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
   assert [json.loads(row)['epoch'] for row in rows] == [1, 2, 3]
-  with np.load(sorted((tmp_path / 'run').glob('checkpoints/*'))[-1]) as file:
-    assert json.loads(str(file['header']))['state']['rollbacks'] == 1
+  assert checkpoints.last_state(tmp_path / 'run' / 'checkpoints')['rollbacks'] == 1
+
+
+def test_rollbacks_go_back_further_and_are_counted(tmp_path, monkeypatch, capsys):
+  """A step that fails until the rate is an eighth, of a run that is killed there."""
+  original, kills = resuming.SaveProgress.on_train_batch_begin, [4]
+
+  def spoiled(self, batch, logs=None):
+    rate = float(self.model.optimizer._learning_rate.factor)
+    if int(self.model.optimizer.iterations) == 6 and rate > 1 / 8:
+      spoil_run.spoil_a_weight(self.model)
+    kills.append(rate)
+    if rate == 1 / 4 and kills[0] == 4:
+      kills[0] = 0
+      raise Killed
+    original(self, batch, logs)
+
+  words = (*TABLE, f'--workdir={tmp_path}/run', '--on_nan=rollback')
+  monkeypatch.setattr(resuming.SaveProgress, 'on_train_batch_begin', spoiled)
+  with pytest.raises(Killed):
+    commands.call(train, *words)
+  commands.call(train, *words)
+  captured = capsys.readouterr()
+  steps = [int(s) for s in re.findall(r'to the checkpoint of step (\d+)', captured.err)]
+  # Not to the step before, then before where it had gone in vain; a new process does
+  # not know that.
+  assert steps == [5, 4, 5], captured.err
+  assert 'The learning rate is 0.25 times' in captured.out
+  assert checkpoints.last_state(tmp_path / 'run' / 'checkpoints')['rollbacks'] == 3
 
 
 def test_a_worker_that_does_not_share_the_workdir_stops_like_the_chief(capsys):
@@ -504,7 +535,31 @@ def test_rollbacks_end(tmp_path, monkeypatch, capsys):
   with pytest.raises(SystemExit) as stop:
     commands.call(train, *words)
   assert stop.value.code == training.NON_FINITE
-  assert 'after 1 rollbacks' in capsys.readouterr().err.splitlines()[-1]
+  message = capsys.readouterr().err.splitlines()[-1]
+  assert 'after 1 rollbacks. Begin a run with a lower --learning_rate' in message
+
+
+@pytest.mark.parametrize('damage', [None, b'', b'{"epoch": 1,'])
+def test_a_trained_run_that_was_killed_before_its_result(damage, table, tmp_path):
+  folder = shutil.copytree(table, tmp_path / 'run')
+  (folder / 'result.json').unlink()
+  if damage is None:
+    (folder / 'metrics.jsonl').unlink()
+  else:
+    (folder / 'metrics.jsonl').write_bytes(damage)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(training, '_draw', lambda workdir, *_: training._draw_curves(workdir))
+    run(folder, *TABLE)
+  assert state(folder) == state(table)
+
+
+def test_new_best_weights_are_in_a_checkpoint(tmp_path, monkeypatch):
+  words = (*TABLE, '--checkpoint_minutes=60')
+  with killed_at(6, monkeypatch), pytest.raises(Killed):
+    run(tmp_path / 'run', *words)
+  found = checkpoints.last_state(tmp_path / 'run' / 'checkpoints')
+  assert found['epoch'] == 1 and found['step'] == 0
+  assert found['callbacks']['BestWeights']['best'] == found['history'][0]['val_loss']
 
 
 def test_two_processes_in_one_workdir(begun, tmp_path, capsys):

@@ -140,6 +140,32 @@ def test_flipped_bits_beside_the_numbers(tmp_path):
   assert errors > 100
 
 
+def test_bfloat16(tmp_path):
+  def build():
+    return keras.Sequential([keras.Input([3]), keras.layers.Dense(2, dtype='bfloat16')])
+
+  first, second = build(), build()
+  for model in (first, second):
+    model.compile('adam')
+  tff.Checkpoints(tmp_path, first).save(np.int64(3), {})
+  assert tff.Checkpoints(tmp_path, second).restore() == {}
+  x = np.ones([1, 3], 'float32')
+  assert first(x).dtype == 'bfloat16'
+  np.testing.assert_array_equal(first(x), second(x))
+
+
+def test_what_cannot_be_saved(tmp_path):
+  model = keras.Sequential([keras.layers.Dense(2)])
+  model.compile('adam')
+  with pytest.raises(ValueError, match='Expected a model that is built; sequential'):
+    tff.Checkpoints(tmp_path, model)
+  checkpoints = tff.Checkpoints(tmp_path, make_model())
+  for step in (-1, 10**10):
+    with pytest.raises(ValueError, match=f'Expected a step in .*received {step}'):
+      checkpoints.save(step, {})
+  assert not checkpoints.steps
+
+
 def test_states_that_json_does_not_have(tmp_path):
   model = make_model()
   checkpoints = tff.Checkpoints(tmp_path / 'c', model)

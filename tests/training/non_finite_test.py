@@ -249,6 +249,25 @@ def test_the_density_of_the_latents():
   assert 'the log-probability of base is' in str(error)
 
 
+def test_squared_gradients_too_large_to_add():
+  """Each norm is finite; clipping would divide by the root of their sum."""
+  flow = over_normal([tff.ActNorm([4], name='first'), tff.ActNorm([4], name='second')])
+  model = compiled(flow, keras.optimizers.SGD(1e-3, global_clipnorm=1.0))
+  before = state(model)
+  huge = np.full([4], 0.45 * np.finfo('float32').max ** 0.5, 'float32')
+  gradients = [tf.constant(huge) for _ in model.trainable_variables]
+  assert all(np.isfinite(np.sum(g.numpy() ** 2)) for g in gradients)
+  step = model._guard.begin([])
+  made = step.finish(
+    [tf.constant(1.0), *gradients],
+    lambda: model.optimizer.apply(gradients, model.trainable_variables),
+    model,
+    (tf.zeros([2, 4]), None, None),
+  )
+  assert not made
+  assert_same(state(model), before)
+
+
 def test_a_gradient_too_large_to_square():
   # Adam would never move the weight again, and clipping would make NaN of it.
   norm = tff.ActNorm([4])

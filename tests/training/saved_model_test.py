@@ -169,6 +169,20 @@ def test_pixels_out_of_range_are_refused(exported):
     log_prob(x=x, seed=tf.constant([0, 0]), **condition(model, 1))
 
 
+def test_integers_out_of_range_are_refused(tmp_path):
+  loc = tf.Variable([100.0, 200.0])
+  model = tff.FlowModel(normal(loc), tff.UniformDequantization(70_000))
+  tff.export_saved_model(model, tmp_path / 'm')
+  log_prob = tf.saved_model.load(tmp_path / 'm').signatures['log_prob']
+  seed = tf.constant([0, 0])
+  found = log_prob(x=tf.constant([[101, 202]]), seed=seed)['log_prob']
+  expected = model.log_prob(tf.constant([[101, 202]]), seed=seed)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  for x in ([[-1, 0]], [[0, 70_000]]):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r'in \[0, 69999\]'):
+      log_prob(x=tf.constant(x), seed=seed)
+
+
 def normal(loc):
   return tfd.Independent(tfd.Normal(loc, 1.0), 1)
 
@@ -206,6 +220,28 @@ def test_nothing_is_overwritten_unasked(tmp_path):
   with pytest.raises(ValueError, match='is a file'):
     tff.export_saved_model(model, path / 'notes.txt')
   assert sorted(os.listdir(path))[:3] == ['assets', 'fingerprint.pb', 'notes.txt']
+
+
+def test_an_export_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
+  model = tff.FlowModel(normal(tf.Variable([1.0, 2.0])))
+  tff.export_saved_model(model, tmp_path / 'm')
+  before = (tmp_path / 'm' / 'saved_model.pb').read_bytes()
+
+  def full(module, folder, *_):
+    pathlib.Path(folder, 'saved_model.pb').write_bytes(b'half')
+    raise OSError('No space left on device')
+
+  with monkeypatch.context() as patch, pytest.raises(OSError, match='No space'):
+    patch.setattr(tf.saved_model, 'save', full)
+    tff.export_saved_model(model, tmp_path / 'm', overwrite=True)
+  assert (tmp_path / 'm' / 'saved_model.pb').read_bytes() == before
+  # What a killed writer leaves is in the way of nobody.
+  (tmp_path / 'n' / '.unfinished').mkdir(parents=True)
+  (tmp_path / 'n' / '.unfinished' / 'saved_model.pb').write_bytes(b'half')
+  tff.export_saved_model(model, tmp_path / 'n')
+  assert sorted(p.name for p in (tmp_path / 'n').iterdir()) == sorted(
+    p.name for p in (tmp_path / 'm').iterdir()
+  )
 
 
 def test_hidden_variables_are_named(tmp_path):

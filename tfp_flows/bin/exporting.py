@@ -7,6 +7,7 @@ from absl import flags
 from tfp_flows.bin import optimizers
 from tfp_flows.bin import runs
 from tfp_flows.bin import training_data
+from tfp_flows.training import checkpoints
 from tfp_flows.training import saved_model
 from tfp_flows.training import stablehlo
 
@@ -27,7 +28,12 @@ def export(formats: set[str], folder: str | None, overwrite: bool = False) -> No
   workdir.check_same_model()
   data = runs.load_data()
   model = runs.make_model(data)
-  optimizers.compile_model(model, training_data.TrainingData(data).steps_per_epoch)
+  # With `--batch_size` of the export an epoch would have other steps.
+  progress = checkpoints.last_state(workdir.file('checkpoints')) or {}
+  steps = progress.get('steps_per_epoch')
+  steps = steps or training_data.TrainingData(data).steps_per_epoch
+  rate = optimizers.compile_model(model, steps)
+  rate.factor.assign(optimizers.rate_factor(progress.get('rollbacks', 0)))
   model.optimizer.build(model.trainable_variables)
   workdir.load_weights(model)
   optimizers.restart_averages(model)

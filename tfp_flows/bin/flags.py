@@ -96,7 +96,7 @@ flags.DEFINE_enum(
   'stop',
   ['stop', 'rollback'],
   'Where a loss or a gradient is NaN or infinite: stop with exit code 2, or go back to '
-  'the last checkpoint and on with half the learning rate.',
+  'an earlier checkpoint and on with half the learning rate.',
 )
 flags.DEFINE_integer('picture_every', 10, 'Epochs between pictures; 0: at the end.', 0)
 flags.DEFINE_integer('num_samples', 64, 'How many samples are drawn.', 1, 10**7)

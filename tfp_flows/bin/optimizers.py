@@ -6,7 +6,7 @@ from absl import flags
 from tfp_flows.bin import cli
 from tfp_flows.training import schedules
 
-__all__ = ['compile_model', 'restart_averages']
+__all__ = ['compile_model', 'rate_factor', 'restart_averages']
 
 FLAGS = flags.FLAGS
 
@@ -34,6 +34,11 @@ def compile_model(model: keras.Model, steps_per_epoch: int) -> schedules.ScaledS
   optimizer = getattr(keras.optimizers, names[FLAGS.optimizer])(rate, **options)
   model.compile(optimizer, jit_compile=FLAGS.jit)
   return rate
+
+
+def rate_factor(rollbacks: int) -> float:
+  """What the learning rate is scaled by after so many rollbacks."""
+  return 0.5**rollbacks
 
 
 def restart_averages(model: keras.Model) -> None:

@@ -96,6 +96,8 @@ class _Run:
     self._checkpoints = checkpoints.Checkpoints(
       workdir.file('checkpoints'), model, self._identity, is_reader=not self._is_chief
     )
+    # The step that was not finite the last time, and where the run went back to.
+    self._failed: tuple[int, int] | None = None
     self._progress = self._restored() or self._begun()
     progress = self._progress
     if progress.total_steps:
@@ -154,7 +156,11 @@ class _Run:
     Exits where a signal asks for it, and, with code 2, where a number is not finite;
     with `--on_nan=rollback` goes back, and on with half the learning rate.
     """
-    if self._is_chief and not self._is_trained:
+    if self._is_chief and self._is_trained:
+      # Curves are drawn of it, and what appended to it may have been killed.
+      history = self._progress.history
+      callbacks.write_history(self._workdir.file('metrics.jsonl'), history)
+    elif self._is_chief:
       self._workdir.forget_result()
     while not self._is_trained:
       try:
@@ -170,27 +176,35 @@ class _Run:
         self._go_back(error)
 
   def _go_back(self, error):
-    steps = self._checkpoints.steps
-    # A worker may have been given a workdir that it does not share with the chief.
-    last = f'checkpoint of step {steps[0]}' if steps else 'last checkpoint of the chief'
-    number = self._progress.rollbacks + 1
+    steps, number = self._checkpoints.steps, self._progress.rollbacks + 1
     # Without a step it is of the validation data, which stay as they are.
     if FLAGS.on_nan == 'stop' or number > _MOST_ROLLBACKS or error.step is None:
       print()
-      cli.fail(
-        f'{error} The {last} is kept'
-        f'{"" if FLAGS.on_nan == "stop" else f" after {number - 1} rollbacks"}; the '
-        f'same command with --on_nan=rollback goes on from there with half the '
-        f'learning rate.',
-        NON_FINITE,
-      )
-    print(f'\nwarning: {error} Going back to the {last}.', file=sys.stderr)
+      cli.fail(f'{error} {_remedy(error, steps, number - 1)}', NON_FINITE)
+    back = self._before(error.step, steps)
+    print(f'\nwarning: {error} Going back to the {_last(back)}.', file=sys.stderr)
+    for step in steps[: len(steps) - len(back)]:
+      self._checkpoints.remove(step)
     self._progress = self._restored()
     self._progress.rollbacks = number
+    self._failed = error.step, self._progress.total_steps
+    # The count, too, outlives this process.
+    self._checkpoints.save(self._failed[1], dataclasses.asdict(self._progress))
     self._set_rate_factor()
 
+  def _before(self, step, steps):
+    """The checkpoints to go back to from a step, the last one first.
+
+    At the first step after a checkpoint nothing has been learned since, and it would
+    fail again at any rate. Where going back was in vain, one goes back further.
+    """
+    limit = step - 1
+    if self._failed is not None and step <= self._failed[0]:
+      limit = min(limit, self._failed[1])
+    return [s for s in steps if s < limit] or steps[-1:]
+
   def _set_rate_factor(self):
-    factor = 0.5**self._progress.rollbacks
+    factor = optimizers.rate_factor(self._progress.rollbacks)
     if factor < 1.0:
       print(f'The learning rate is {factor:g} times that of the flags.', flush=True)
     self._rate.factor.assign(factor)
@@ -198,7 +212,7 @@ class _Run:
   def _begun(self):
     """The progress of a new run, after its first checkpoint."""
     self._workdir.check_nothing_trained()
-    progress = resuming.Progress(self._batches.steps_per_epoch)
+    progress = resuming.Progress(self._batches.steps_per_epoch, data=self._data.digest)
     self._model.adapt(self._batches.epochs(0, 1), num_examples=FLAGS.adapt_examples)
     self._checkpoints.save(0, dataclasses.asdict(progress))
     return progress
@@ -212,12 +226,8 @@ class _Run:
     for warning in found:
       print(f'warning: {warning.message}', file=sys.stderr)
     progress = None if state is None else resuming.Progress(**state)
-    if progress and progress.steps_per_epoch != self._batches.steps_per_epoch:
-      raise cli.UsageError(
-        f'Expected the data of the run in {self._workdir.path}, '
-        f'{progress.steps_per_epoch} batches; received '
-        f'{self._batches.steps_per_epoch}. Restore them, or pass another --workdir.'
-      )
+    if progress:
+      self._check_data(progress)
     step = -1 if progress is None else progress.total_steps
     if not strategies.all_have(step, self._strategy):
       raise cli.UsageError(
@@ -226,6 +236,16 @@ class _Run:
         f'another. Put it on a file system that all workers share.'
       )
     return progress
+
+  def _check_data(self, progress):
+    received = self._batches.steps_per_epoch, self._data.digest
+    expected = progress.steps_per_epoch, progress.data or self._data.digest
+    if expected != received:
+      expected, received = (f'{n} batches, digest {d}' for n, d in (expected, received))
+      raise cli.UsageError(
+        f'Expected the data of the run in {self._workdir.path}, {expected}; received '
+        f'{received}. Restore them, or pass another --workdir.'
+      )
 
   def _fit_part(self):
     """Calls `fit` for the epoch that was begun, or for all that are left."""
@@ -296,6 +316,26 @@ class _Run:
     (batch,) = runs.eval_batches(self._data.validation, self._data).take(1)
     x, condition, _ = batch
     return x, condition
+
+
+def _remedy(error, steps, rollbacks):
+  kept = f'The {_last(steps)} is kept'
+  if error.step is None:
+    return f'{kept}.'
+  if FLAGS.on_nan == 'stop':
+    return (
+      f'{kept}; the same command with --on_nan=rollback goes on from an earlier step '
+      f'with half the learning rate.'
+    )
+  return (
+    f'{kept} after {rollbacks} rollbacks. Begin a run with a lower --learning_rate or '
+    f'--clip_norm.'
+  )
+
+
+def _last(steps):
+  # A worker may have been given a workdir that it does not share with the chief.
+  return f'checkpoint of step {steps[0]}' if steps else 'last checkpoint of the chief'
 
 
 def _draw(workdir, model, data):

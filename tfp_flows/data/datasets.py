@@ -1,6 +1,7 @@
 """One loader for all data sets."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +28,8 @@ class Data:
     num_classes: number of labels, or None.
     mean: what was subtracted from each column of a table.
     deviation: what each column was divided by then.
+    digest: tells the examples from others: of arrays that of their bytes, of TensorFlow
+      Datasets the name, the version and the sizes of the splits.
   """
 
   train: tf.data.Dataset
@@ -37,6 +40,7 @@ class Data:
   num_classes: int | None = None
   mean: np.ndarray | None = None
   deviation: np.ndarray | None = None
+  digest: str = ''
 
   def in_units(self, x: np.ndarray) -> np.ndarray:
     """Undoes the standardization of a table, if there was one."""
@@ -89,10 +93,18 @@ def load(
   if name in toy.TOYS:
     counts = [num_points, _HELD_OUT, _HELD_OUT]
     points = (toy.sample(name, n, [seed, i]) for i, n in enumerate(counts))
-    return Data(*map(_slices, points), event_shape=(2,))
+    points = [*points]
+    return Data(*map(_slices, points), event_shape=(2,), digest=_digest(*points))
   if name.endswith(TABLES):
     return _table(name, standardize, seed)
   return _tfds(name, data_dir, download, image_size)
+
+
+def _digest(*arrays):
+  found = hashlib.blake2b(digest_size=8)
+  for array in arrays:
+    found.update(np.ascontiguousarray(array))
+  return found.hexdigest()
 
 
 def _slices(*parts):
@@ -116,11 +128,12 @@ def _bounds(count, name):
 
 def _from_arrays(x, labels, num_bins, num_classes):
   parts = [_slices(x[b], labels[b]) for b in _bounds(len(x), 'the data set')]
-  return Data(*parts, x.shape[1:], num_bins, num_classes)
+  return Data(*parts, x.shape[1:], num_bins, num_classes, digest=_digest(x, labels))
 
 
 def _table(path, standardize, seed):
   table = tabular.read_table(path)
+  digest = _digest(table)
   table = table[np.random.default_rng(seed).permutation(len(table))]
   parts = [table[b] for b in _bounds(len(table), path)]
   # Also a table that keeps its scale must have columns that vary.
@@ -129,11 +142,19 @@ def _table(path, standardize, seed):
     mean = deviation = None
   else:
     parts = [(part - mean) / deviation for part in parts]
-  return Data(*map(_slices, parts), table.shape[1:], mean=mean, deviation=deviation)
+  return Data(
+    *map(_slices, parts),
+    table.shape[1:],
+    mean=mean,
+    deviation=deviation,
+    digest=digest,
+  )
 
 
 def _tfds(name, data_dir, download, image_size):
-  splits, shape, num_classes = images.tfds_images(name, data_dir, download, image_size)
+  splits, shape, num_classes, contents = images.tfds_images(
+    name, data_dir, download, image_size
+  )
   if 'train' not in splits:
     raise ValueError(
       f"Expected a data set with a split 'train'; {name!r} has {sorted(splits)}."
@@ -149,4 +170,5 @@ def _tfds(name, data_dir, download, image_size):
         f'{sorted(splits)}.'
       )
     parts = train, validation, splits[last]()
-  return Data(*parts, shape, 256, num_classes)
+  digest = _digest(np.frombuffer(contents.encode(), np.uint8))
+  return Data(*parts, shape, 256, num_classes, digest=digest)

@@ -31,7 +31,7 @@ def tfds_images(
   data_dir: str | None = None,
   download: bool | None = None,
   image_size: int | None = None,
-) -> tuple[dict[str, Any], tuple[int, ...], int | None]:
+) -> tuple[dict[str, Any], tuple[int, ...], int | None, str]:
   """Opens an image set of TensorFlow Datasets.
 
   Args:
@@ -47,6 +47,7 @@ def tfds_images(
       or of `(image,)` if there are no labels; `slice` as in `'[:90%]'`.
     event_shape: `(H, W, C)`.
     num_classes: or None.
+    contents: name, version and sizes of the splits, as a text.
 
   Raises:
     ValueError: if the set is unknown, not there or damaged, has no images of uint8,
@@ -90,7 +91,8 @@ def tfds_images(
     return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
   splits = {key: functools.partial(open_split, key) for key in builder.info.splits}
-  return splits, tuple(shape), num_classes
+  sizes = [(k, v.num_examples, v.num_bytes) for k, v in builder.info.splits.items()]
+  return splits, tuple(shape), num_classes, f'{builder.info.full_name} {sorted(sizes)}'
 
 
 def _prepare(builder, data_dir, download):

@@ -41,12 +41,17 @@ class JsonLines(keras.callbacks.Callback):
     self._path, self._history = path, history
 
   def on_train_begin(self, logs=None):
-    with files.replacing(self._path) as path, open(path, 'w') as file:
-      for epoch, row in enumerate(self._history):
-        file.write(_line({'epoch': epoch + 1} | row))
+    write_history(self._path, self._history)
 
   def on_epoch_end(self, epoch, logs=None):
     append_json(self._path, {'epoch': epoch + 1} | (logs or {}))
+
+
+def write_history(path: str, history: Sequence[dict[str, Any]]) -> None:
+  """Writes what `JsonLines` does for these epochs, from the first."""
+  with files.replacing(path) as temporary, open(temporary, 'w') as file:
+    for epoch, row in enumerate(history):
+      file.write(_line({'epoch': epoch + 1} | row))
 
 
 def append_json(path: str, row: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The whole state of a training run, on disk."""
 
 import json
+import operator
 import os
 import re
 import warnings
@@ -8,12 +9,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfp_flows.training import files
 
-__all__ = ['CheckpointError', 'Checkpoints', 'DamagedCheckpoint']
+__all__ = ['CheckpointError', 'Checkpoints', 'DamagedCheckpoint', 'last_state']
 
 _NAME = re.compile(r'step-(\d{10})\.npz')
+_MOST_STEPS = 10**10
 
 
 class CheckpointError(ValueError):
@@ -53,13 +56,21 @@ class Checkpoints:
 
     Args:
       folder: of the checkpoints alone.
-      model: compiled.
+      model: built and compiled.
       run: what tells this run from others, as its options.
       keep: how many checkpoints are kept, the last ones.
       is_reader: whether nothing is written, as by all workers but one.
+
+    Raises:
+      ValueError: if `keep` is below 1, or the model has no weights yet.
     """
     if keep < 1:
       raise ValueError(f'Expected keep >= 1; received {keep}.')
+    if not model.built:
+      raise ValueError(
+        f'Expected a model that is built; {model.name} is not. Call `model.build`, or '
+        f'give it a `keras.Input`.'
+      )
     self._folder, self._model = os.fspath(folder), model
     self._run, self._keep, self._is_reader = run, keep, is_reader
     with model.distribute_strategy.scope():
@@ -68,26 +79,27 @@ class Checkpoints:
   @property
   def steps(self) -> list[int]:
     """The steps of the checkpoints that are there, the last one first."""
-    if not os.path.isdir(self._folder):
-      return []
-    found = map(_NAME.fullmatch, os.listdir(self._folder))
-    return sorted((int(match[1]) for match in found if match), reverse=True)
+    return _steps(self._folder)
 
   def path(self, step: int) -> str:
     """Of the checkpoint of a step."""
-    return os.path.join(self._folder, f'step-{step:010}.npz')
+    return _path(self._folder, step)
 
   def save(self, step: int, state: dict[str, Any]) -> None:
     """Saves a checkpoint and removes the oldest ones.
 
     Args:
-      step: number of steps made, at least 0.
+      step: number of steps made, in [0, 10^10).
       state: what else `restore` returns; as JSON has it.
 
     Raises:
       TypeError: if JSON does not have it.
+      ValueError: for another step.
       OSError: if it cannot be written; the earlier checkpoints are untouched.
     """
+    step = operator.index(step)
+    if not 0 <= step < _MOST_STEPS:
+      raise ValueError(f'Expected a step in [0, {_MOST_STEPS}); received {step}.')
     if self._is_reader:
       return
     os.makedirs(self._folder, exist_ok=True)
@@ -103,6 +115,11 @@ class Checkpoints:
       np.savez(path, header=np.asarray(header), **arrays)
     for old in self.steps[self._keep :]:
       os.remove(self.path(old))
+
+  def remove(self, step: int) -> None:
+    """Removes the checkpoint of a step."""
+    if not self._is_reader:
+      os.remove(self.path(step))
 
   def restore(self) -> dict[str, Any] | None:
     """Restores the last checkpoint that can be read.
@@ -156,20 +173,7 @@ class Checkpoints:
   def _read(self, step):
     """The arrays and the state of a checkpoint, all of it checked."""
     path = self.path(step)
-    try:
-      with open(path, 'rb') as raw, np.load(raw, allow_pickle=False) as file:
-        found = json.loads(str(file['header']))
-        state = found.pop('state')
-        arrays = [file[f'{i:05}'] for i in range(len(found['variables']))]
-        shapes = [[str(array.dtype), list(array.shape)] for array in arrays]
-        if shapes != found['variables']:
-          raise ValueError('its arrays are not those of its header')
-    except Exception as error:
-      # What zip, NumPy and JSON make of damaged bytes can be of any kind.
-      raise CheckpointError(
-        f'Expected a whole checkpoint at {path}; it is damaged '
-        f'({files.first_line(error)}).'
-      ) from error
+    found, arrays, state = _load(path)
     expected = self._header(step)
     for key in ('run', 'variables', 'step'):
       if found.get(key) != expected[key]:
@@ -178,3 +182,50 @@ class Checkpoints:
           f'differ.'
         )
     return arrays, state
+
+
+def last_state(folder: str | os.PathLike) -> dict[str, Any] | None:
+  """The state in the last whole checkpoint of a folder, of any run; None without."""
+  for step in _steps(folder):
+    try:
+      return _load(_path(folder, step))[2]
+    except CheckpointError:
+      continue
+  return None
+
+
+def _steps(folder):
+  if not os.path.isdir(folder):
+    return []
+  found = map(_NAME.fullmatch, os.listdir(folder))
+  return sorted((int(match[1]) for match in found if match), reverse=True)
+
+
+def _path(folder, step):
+  return os.path.join(folder, f'step-{step:010}.npz')
+
+
+def _load(path):
+  """Header, arrays and state of a whole file."""
+  try:
+    with open(path, 'rb') as raw, np.load(raw, allow_pickle=False) as file:
+      header = json.loads(str(file['header']))
+      state = header.pop('state')
+      dtypes = [dtype for dtype, _ in header['variables']]
+      arrays = [_typed(file[f'{i:05}'], dtype) for i, dtype in enumerate(dtypes)]
+      shapes = [[str(array.dtype), list(array.shape)] for array in arrays]
+      if shapes != header['variables']:
+        raise ValueError('its arrays are not those of its header')
+  except Exception as error:
+    # What zip, NumPy and JSON make of damaged bytes can be of any kind.
+    raise CheckpointError(
+      f'Expected a whole checkpoint at {path}; it is damaged '
+      f'({files.first_line(error)}).'
+    ) from error
+  return header, arrays, state
+
+
+def _typed(array, dtype):
+  """Files of NumPy have bfloat16 as plain bytes."""
+  is_bytes = array.dtype.kind == 'V'
+  return array.view(tf.as_dtype(dtype).as_numpy_dtype) if is_bytes else array

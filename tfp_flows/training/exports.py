@@ -1,8 +1,10 @@
 """What a model computes, as functions of tensors alone, and the folders for it."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -13,9 +15,19 @@ from tfp_flows.internal import keras_parameters
 from tfp_flows.training import flow_model
 from tfp_flows.training import schedules
 
-__all__ = ['Program', 'check_folder', 'condition_spec', 'data_spec', 'inference']
+__all__ = [
+  'Program',
+  'check_folder',
+  'condition_spec',
+  'data_spec',
+  'inference',
+  'replacing',
+]
 
 SEED = tf.TensorSpec([2], tf.int32, 'seed')
+
+# What a writer that was killed may leave in the folder of an export.
+_UNFINISHED = '.unfinished'
 
 
 class Program(NamedTuple):
@@ -187,10 +199,11 @@ class _Inference:
 
   def _in_range(self, x):
     bins = self._likelihood.num_bins
-    if not self._is_checked or bins is None or x.dtype.max < bins:
+    if not self._is_checked or bins is None or 0 == x.dtype.min < x.dtype.max < bins:
       return x
-    check = tf.debugging.assert_less(
-      tf.cast(x, tf.int32), bins, f'Expected pixel values in [0, {bins - 1}].'
+    is_pixel = (x >= 0) & (tf.cast(x, tf.int32) < bins)
+    check = tf.debugging.Assert(
+      tf.reduce_all(is_pixel), [f'Expected pixel values in [0, {bins - 1}].']
     )
     with tf.control_dependencies([check]):
       return tf.identity(x)
@@ -242,7 +255,7 @@ def check_folder(path: Any, overwrite: bool, known: Sequence[str]) -> None:
     return
   if not os.path.isdir(path):
     raise ValueError(f'Expected a folder; {path} is a file. Pass another path.')
-  found = set(os.listdir(path))
+  found = set(os.listdir(path)) - {_UNFINISHED}
   if not found:
     return
   if strange := found - set(known):
@@ -257,12 +270,25 @@ def check_folder(path: Any, overwrite: bool, known: Sequence[str]) -> None:
     )
 
 
-def clear_folder(path: Any, known: Sequence[str]) -> None:
-  """Makes the folder, without an earlier export."""
+@contextlib.contextmanager
+def replacing(path: Any, known: Sequence[str]) -> Iterator[str]:
+  """Gives a folder to write, whose files then take the place of an earlier export.
+
+  Until all is written that stays as it is.
+  """
+  folder = os.path.join(path, _UNFINISHED)
   os.makedirs(path, exist_ok=True)
-  for name in known:
-    old = os.path.join(path, name)
-    if os.path.isdir(old):
-      shutil.rmtree(old)
-    elif os.path.exists(old):
-      os.remove(old)
+  try:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.mkdir(folder)
+    yield folder
+    for name in known:
+      old = os.path.join(path, name)
+      if os.path.isdir(old):
+        shutil.rmtree(old)
+      elif os.path.exists(old):
+        os.remove(old)
+    for name in os.listdir(folder):
+      os.replace(os.path.join(folder, name), os.path.join(path, name))
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -162,7 +162,9 @@ def _all_finite(values):
   """Whether squared norms are finite; on all replicas if it is so on each."""
   values = [tf.convert_to_tensor(v) for v in values if v is not None]
   norms = [tf.reduce_sum(tf.square(v)) for v in values]
-  finite = tf.reduce_all([tf.math.is_finite(norm) for norm in norms])
+  # So is their sum, by which clipping divides.
+  widest = max((norm.dtype for norm in norms), key=lambda dtype: dtype.size)
+  finite = tf.math.is_finite(tf.add_n([tf.cast(norm, widest) for norm in norms]))
   if _num_replicas() == 1:
     return finite
   bad = 1.0 - tf.cast(finite, tf.float32)

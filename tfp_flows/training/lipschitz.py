@@ -1,5 +1,6 @@
 """How near the residual blocks of a model are to the bounds of their norms."""
 
+import json
 import os
 from typing import Any
 
@@ -107,10 +108,7 @@ class LipschitzReport(keras.callbacks.Callback):
     self._measure = _measurement(self.model)
     self._x = self.model.as_examples(self._x)
     if self._path:
-      lines = []
-      if self._first_epoch and os.path.exists(self._path):
-        with open(self._path) as file:
-          lines = file.readlines()[: self._first_epoch]
+      lines = _whole_lines(self._path)[: self._first_epoch]
       with files.replacing(self._path) as path, open(path, 'w') as file:
         file.writelines(lines)
 
@@ -121,3 +119,18 @@ class LipschitzReport(keras.callbacks.Callback):
       logs['lipschitz_measured'] = max(b['measured'] for b in blocks)
     if self._path:
       callbacks.append_json(self._path, dict(epoch=epoch + 1, blocks=blocks))
+
+
+def _whole_lines(path):
+  """Those that a writer that was killed has not cut."""
+  if not os.path.exists(path):
+    return []
+  with open(path, errors='replace') as file:
+    return [line for line in file if _is_json(line)]
+
+
+def _is_json(line):
+  try:
+    return isinstance(json.loads(line), dict) and line.endswith('\n')
+  except json.JSONDecodeError:
+    return False

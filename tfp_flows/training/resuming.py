@@ -1,6 +1,7 @@
 """Training that goes on where it was stopped."""
 
 import dataclasses
+import math
 import signal
 import threading
 import time
@@ -42,6 +43,7 @@ class Progress:
     callbacks: state of Keras callbacks, by name of the class and of the attribute.
     stopped: whether a callback ended the training.
     rollbacks: how often the run went back after a number that was not finite.
+    data: what tells the data from others.
   """
 
   steps_per_epoch: int
@@ -51,6 +53,7 @@ class Progress:
   callbacks: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
   stopped: bool = False
   rollbacks: int = 0
+  data: str = ''
 
   @property
   def total_steps(self) -> int:
@@ -72,9 +75,10 @@ class SaveProgress(keras.callbacks.Callback):
   """Saves checkpoints while `fit` runs; the last of its callbacks.
 
   A checkpoint is saved after the first step or epoch that ends `minutes` after the last
-  one, at the end of the last epoch, and at SIGTERM and SIGINT, after the step that runs
-  then, or the epoch if it is the last step; a second SIGINT stops at once. Weights that
-  are not finite are never saved: they raise a `NonFiniteError`.
+  one, at the end of an epoch with new best weights and of the last one, and at SIGTERM
+  and SIGINT, after the step that runs then, or the epoch if it is the last step; a
+  second SIGINT stops at once. Weights that are not finite are never saved: they raise a
+  `NonFiniteError`.
 
   With `one_epoch` it ends the training after the epoch that it finds begun, and saves:
   the steps of `fit` are then what is left of that epoch.
@@ -146,7 +150,9 @@ class SaveProgress(keras.callbacks.Callback):
     is_last = progress.stopped or epoch + 1 == self.params['epochs']
     if self._one_epoch:
       self.model.stop_training = True
-    if self._is_due() or is_last or self._one_epoch or self._signal is not None:
+    if self._signal is not None or self._one_epoch or is_last:
+      self._save()
+    elif self._is_due() or self._has_new_best():
       self._save()
     self._stop_on_signal()
 
@@ -174,6 +180,12 @@ class SaveProgress(keras.callbacks.Callback):
     if self._signal is not None:
       raise Terminated(self._signal, self._progress.total_steps)
 
+  def _has_new_best(self):
+    """Whether going back would forget what the best weights on disk are worth."""
+    saved = self._progress.callbacks.get('BestWeights', {})
+    best = [c.best for c in self._callbacks if _kind(c) == 'BestWeights']
+    return any(value != saved.get('best', math.inf) for value in best)
+
   def _is_due(self):
     return time.monotonic() - self._last >= self._seconds
 
@@ -183,6 +195,8 @@ class SaveProgress(keras.callbacks.Callback):
     progress = self._progress
     error = diagnosis.weight_error(self.model, progress.total_steps)
     if error is not None:
+      if self.model.distribute_strategy.num_replicas_in_sync > 1:
+        return  # The next step freezes all replicas, and each raises there.
       raise error
     progress.callbacks = {
       _kind(callback): {name: _plain(getattr(callback, name, None)) for name in names}

@@ -75,7 +75,7 @@ def export_saved_model(
     signatures[program.name] = signature
   module = tf.Module()
   module.weights = list(model.distribution.variables)
-  exports.clear_folder(path, _FILES)
   # Gradients of solvers close over tensors, and cannot be saved.
   options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-  tf.saved_model.save(module, os.fspath(path), signatures, options)
+  with exports.replacing(path, _FILES) as folder:
+    tf.saved_model.save(module, folder, signatures, options)

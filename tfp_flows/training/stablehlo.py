@@ -88,15 +88,15 @@ def export_stablehlo(
     name = f'{program.name}.mlirbc'
     modules[name], tensors = _lowered(model, program, arrays)
     entries[program.name] = dict(module=name, **tensors)
-  exports.clear_folder(path, _FILES)
-  for name, module in modules.items():
-    with open(os.path.join(path, name), 'wb') as file:
-      file.write(module)
-  np.savez(os.path.join(path, 'arrays.npz'), **arrays.values)
   versions = dict(tfp_flows=version.__version__, tensorflow=tf.__version__)
   manifest = dict(batch_size=batch_size, versions=versions, functions=entries)
-  with open(os.path.join(path, 'manifest.json'), 'w') as file:
-    json.dump(manifest, file, indent=1)
+  with exports.replacing(path, _FILES) as folder:
+    for name, module in modules.items():
+      with open(os.path.join(folder, name), 'wb') as file:
+        file.write(module)
+    np.savez(os.path.join(folder, 'arrays.npz'), **arrays.values)
+    with open(os.path.join(folder, 'manifest.json'), 'w') as file:
+      json.dump(manifest, file, indent=1)
 
 
 def _training_step(model, batch_size, condition_size):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -52,6 +53,9 @@ _TF_CONFIG = (
   '["host0:port", "host1:port"]}, "task": {"type": "worker", "index": 0}} with the '
   'index of that worker; received '
 )
+
+
+_ADDRESS = re.compile(r'.+:\d+')
 
 
 class WorkerLost(RuntimeError):
@@ -146,12 +150,15 @@ def _problem(config):
   cluster, task = config['cluster'], config['task']
   if not cluster or not set(cluster) <= {'chief', 'worker'}:
     return f'the jobs are "worker" and, if need be, "chief", not {sorted(cluster)}'
-  addresses = [a for job in cluster.values() for a in (job or [None])]
-  if not all(isinstance(a, str) and a.rpartition(':')[2].isdigit() for a in addresses):
+  jobs = [job if isinstance(job, list) and job else [None] for job in cluster.values()]
+  addresses = [address for job in jobs for address in job]
+  if not all(isinstance(a, str) and _ADDRESS.fullmatch(a) for a in addresses):
     return 'each job is a list of "host:port"'
+  if not all(0 < int(a.rpartition(':')[2]) < 2**16 for a in addresses):
+    return 'ports are numbers below 65536'
   if len(set(addresses)) < len(addresses) or len(cluster.get('chief', [''])) > 1:
     return 'each address stands for one worker, and there is one chief at most'
-  if task.get('type') not in cluster:
+  if task.get('type') not in [*cluster]:
     return f'the type of the task is one of {sorted(cluster)}'
   index, count = task.get('index'), len(cluster[task['type']])
   if not isinstance(index, int) or not 0 <= index < count:
