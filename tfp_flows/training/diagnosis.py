@@ -83,7 +83,8 @@ def diagnose(
     with _restored(model):
       found = _of_forward_pass(model, batch) or _of_gradients(model, batch)
   if found is None:
-    found = 'unknown', '', 'the loss or a gradient was NaN or infinite'
+    text = 'the loss, a gradient or the sum of all squared ones was NaN or infinite'
+    found = 'unknown', '', text
   return _error(step, *found)
 
 
