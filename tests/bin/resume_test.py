@@ -487,6 +487,22 @@ def test_rollback_recovers(tmp_path, capsys):
   assert checkpoints.last_state(tmp_path / 'run' / 'checkpoints')['rollbacks'] == 1
 
 
+def test_rollback_to_damaged_checkpoints_loses_none(tmp_path, capsys):
+  def spoil(model):
+    spoil_run.spoil_a_weight(model)
+    for path in sorted((tmp_path / 'run' / 'checkpoints').glob('*'))[:-1]:
+      path.write_bytes(b'')
+
+  words = (*TABLE, f'--workdir={tmp_path}/run', '--on_nan=rollback')
+  capsys.readouterr()
+  with spoil_run.spoiled_model(7, spoil), pytest.raises(SystemExit) as stop:
+    commands.call(train, *words)
+  assert stop.value.code == 1
+  message = capsys.readouterr().err.splitlines()[-1]
+  assert 'Expected a checkpoint that can be read' in message
+  assert checkpoints.last_state(tmp_path / 'run' / 'checkpoints')['step'] == 2
+
+
 def test_rollbacks_go_back_further_and_are_counted(tmp_path, monkeypatch, capsys):
   """A step that fails until the rate is an eighth, of a run that is killed there."""
   original, kills = resuming.SaveProgress.on_train_batch_begin, [4]

@@ -44,6 +44,20 @@ def test_toys_have_three_different_parts():
   assert moons.num_bins is None
 
 
+def test_digests_tell_data_apart(data_dir):
+  sets = [
+    *(data.load('moons', num_points=9, seed=seed) for seed in (0, 1)),
+    data.load('moons', num_points=10),
+    *(data.load('digits', seed=seed) for seed in (0, 1)),
+    data.load('small_images', data_dir),
+    data.load('ragged_images', data_dir, image_size=16),
+  ]
+  digests = [d.digest for d in sets]
+  assert all(digests) and len(set(digests)) == len(digests)
+  assert data.load('moons', num_points=9).digest == digests[0]
+  assert data.load('small_images', data_dir).digest == digests[5]
+
+
 @pytest.mark.parametrize('name', ['t.csv', 't.csv.gz', 'header.csv', 't.npy'])
 def test_tables(name, tmp_path):
   values, path = table(), str(tmp_path / name)

@@ -140,6 +140,16 @@ def test_flipped_bits_beside_the_numbers(tmp_path):
   assert errors > 100
 
 
+def test_an_earlier_one_is_restored(tmp_path):
+  checkpoints = tff.Checkpoints(tmp_path, make_model())
+  for step in (1, 4, 6):
+    checkpoints.save(step, {'at': step})
+  found = [checkpoints.restore(last) for last in (None, 6, 5, 4, 0)]
+  assert found == [{'at': 6}, {'at': 6}, {'at': 4}, {'at': 4}, None]
+  checkpoints.remove(6)
+  assert checkpoints.steps == [4, 1]
+
+
 def test_bfloat16(tmp_path):
   def build():
     return keras.Sequential([keras.Input([3]), keras.layers.Dense(2, dtype='bfloat16')])

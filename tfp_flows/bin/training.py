@@ -183,9 +183,9 @@ class _Run:
       cli.fail(f'{error} {_remedy(error, steps, number - 1)}', NON_FINITE)
     back = self._before(error.step, steps)
     print(f'\nwarning: {error} Going back to the {_last(back)}.', file=sys.stderr)
+    self._progress = self._restored(back[0] if back else None)
     for step in steps[: len(steps) - len(back)]:
       self._checkpoints.remove(step)
-    self._progress = self._restored()
     self._progress.rollbacks = number
     self._failed = error.step, self._progress.total_steps
     # The count, too, outlives this process.
@@ -217,12 +217,12 @@ class _Run:
     self._checkpoints.save(0, dataclasses.asdict(progress))
     return progress
 
-  def _restored(self):
-    """The progress at the last checkpoint, or None if there is none."""
+  def _restored(self, last=None):
+    """The progress at the last checkpoint, up to a step; None if there is none."""
     strategies.wait_for_all(self._strategy)
     with warnings.catch_warnings(record=True) as found:
       warnings.simplefilter('always', checkpoints.DamagedCheckpoint)
-      state = self._checkpoints.restore()
+      state = self._checkpoints.restore(last)
     for warning in found:
       print(f'warning: {warning.message}', file=sys.stderr)
     progress = None if state is None else resuming.Progress(**state)

@@ -92,8 +92,7 @@ def load(
     return _from_arrays(*images.digits(seed), num_bins=17, num_classes=10)
   if name in toy.TOYS:
     counts = [num_points, _HELD_OUT, _HELD_OUT]
-    points = (toy.sample(name, n, [seed, i]) for i, n in enumerate(counts))
-    points = [*points]
+    points = [toy.sample(name, n, [seed, i]) for i, n in enumerate(counts)]
     return Data(*map(_slices, points), event_shape=(2,), digest=_digest(*points))
   if name.endswith(TABLES):
     return _table(name, standardize, seed)

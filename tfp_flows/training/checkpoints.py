@@ -121,10 +121,13 @@ class Checkpoints:
     if not self._is_reader:
       os.remove(self.path(step))
 
-  def restore(self) -> dict[str, Any] | None:
+  def restore(self, last: int | None = None) -> dict[str, Any] | None:
     """Restores the last checkpoint that can be read.
 
     Warns, with `DamagedCheckpoint`, of each later one that cannot, and renames it.
+
+    Args:
+      last: of no later step than this; None of any.
 
     Returns:
       The state that was saved with it, or None if there is no checkpoint.
@@ -133,7 +136,7 @@ class Checkpoints:
       CheckpointError: if there are checkpoints, and none can be read.
     """
     problems = {}
-    for step in self.steps:
+    for step in (s for s in self.steps if last is None or s <= last):
       try:
         arrays, state = self._read(step)
       except CheckpointError as error:
