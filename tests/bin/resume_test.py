@@ -24,6 +24,7 @@ from tests.faults import damage_workdir
 from tests.faults import kill_and_resume
 from tests.faults import spoil_run
 from tfp_flows.bin import cli
+from tfp_flows.bin import optimizers
 from tfp_flows.bin import train
 from tfp_flows.bin import training
 from tfp_flows.data import tabular
@@ -485,6 +486,20 @@ def test_rollback_recovers(tmp_path, capsys):
   rows = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
   assert [json.loads(row)['epoch'] for row in rows] == [1, 2, 3]
   assert checkpoints.last_state(tmp_path / 'run' / 'checkpoints')['rollbacks'] == 1
+
+
+@pytest.mark.parametrize('minutes', [0, 60])
+def test_a_rollback_at_the_same_rate_changes_nothing(minutes, tmp_path, monkeypatch):
+  """Within an epoch, and to the end of one, where averages are in the model."""
+  words = (*TABLE, '--ema=0.9', f'--checkpoint_minutes={minutes}')
+  run(tmp_path / 'alone', *words)
+  monkeypatch.setattr(optimizers, 'rate_factor', lambda rollbacks: 1.0)
+  with spoil_run.spoiled_model(7, spoil_run.spoil_a_weight):
+    run(tmp_path / 'back', *words, '--on_nan=rollback')
+  found, expected = state(tmp_path / 'back'), state(tmp_path / 'alone')
+  assert checkpoints.last_state(tmp_path / 'back' / 'checkpoints')['rollbacks'] == 1
+  for key in ('weights', 'metrics', 'result'):
+    assert found[key] == expected[key]
 
 
 def test_rollback_to_damaged_checkpoints_loses_none(tmp_path, capsys):
