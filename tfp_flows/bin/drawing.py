@@ -19,11 +19,12 @@ FLAGS = flags.FLAGS
 
 def sample(model: flow_model.FlowModel, data: data_lib.Data) -> np.ndarray:
   """`--num_samples` samples, in the units of the data; of all classes in turn."""
-  condition = None
+  condition, n = None, FLAGS.num_samples
   if FLAGS.conditional:
     labels = tf.range(FLAGS.num_samples) % data.num_classes
     condition = tf.one_hot(labels, data.num_classes, dtype=FLAGS.dtype)
-  drawn = model.sample(FLAGS.num_samples, condition, FLAGS.temperature, seed=FLAGS.seed)
+    n = None  # One for each row.
+  drawn = model.sample(n, condition, FLAGS.temperature, seed=FLAGS.seed)
   return data.in_units(drawn.numpy())
 
 

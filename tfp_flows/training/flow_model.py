@@ -79,9 +79,10 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     """Creates the model.
 
     Args:
-      distribution: with a static event shape; a `tfd.TransformedDistribution`
-        for `encode`, `decode` and `adapt`. If it takes a condition, then by the
-        keyword `condition`, as those of the builders do.
+      distribution: of batch shape [], with a static event shape; a
+        `tfd.TransformedDistribution` for `encode`, `decode` and `adapt`.
+        If it takes a condition, then by the keyword `condition`, as those of the
+        builders do.
       dequantization: None: as the `Preprocess` layer in `distribution` says, if
         there is one.
       seed: int, of dequantization and of sampling; None draws one.
@@ -118,7 +119,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     self._guard = guard.Guard()
     self._checker = inputs.Checker(distribution.event_shape, self._check)
     self._seed = seed
-    self._compiled = {}
+    self._compiled = inference.Compiled()
     self._replica_jit = False
     self.built = True
 
