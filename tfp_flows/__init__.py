@@ -89,6 +89,7 @@ _MODULES = {
     'NonFiniteError',
     'ScaledSchedule',
     'StopOnNonFinite',
+    'Units',
     'export_saved_model',
     'export_stablehlo',
     'lipschitz_report',

@@ -14,6 +14,7 @@ from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
+from tfp_flows.internal import tf_private
 from tfp_flows.internal import weight_values
 
 __all__ = ['Repeated']
@@ -198,11 +199,15 @@ class Repeated(reversible.Composition):
         steps are then returned beside the last state, stacked.
     """
     weights = [weight_values.value(v) for v in self._weights]
-    loop = self._unrolled
-    is_observed = inspection.innermost() is not None
-    if self._in_loop and not tf.executing_eagerly() and not is_observed:
-      loop = self._looped
-    return loop(body, state, weights, backward, collect)
+    run = self._looped if self._can_loop(state) else self._unrolled
+    return run(body, state, weights, backward, collect)
+
+  def _can_loop(self, state):
+    if not self._in_loop or tf.executing_eagerly() or inspection.innermost():
+      return False
+    # XLA cannot compile gradients of loops over tensors of sizes unknown to the graph.
+    is_known = all(t.shape.is_fully_defined() for t in tf.nest.flatten(state))
+    return is_known or not tf_private.in_xla()
 
   def _unrolled(self, body, state, weights, backward, collect):
     columns = [tf.unstack(w, num=self._count) for w in weights]

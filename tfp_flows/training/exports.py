@@ -14,12 +14,14 @@ import tensorflow as tf
 from tfp_flows.internal import keras_parameters
 from tfp_flows.training import flow_model
 from tfp_flows.training import schedules
+from tfp_flows.training import units
 
 __all__ = [
   'Program',
   'check_folder',
   'condition_spec',
   'data_spec',
+  'in_units',
   'inference',
   'replacing',
 ]
@@ -92,6 +94,37 @@ def inference(
       Program('decode', found.decode, dict(latents, **condition)),
     ]
   return programs
+
+
+def in_units(programs: list[Program], scaling: units.Units | None) -> list[Program]:
+  """The programs as functions of a table in its own units; of None, as they are.
+
+  Examples are float64 then, and densities and losses are those of such examples.
+  """
+  if scaling is None:
+    return programs
+  return [_in_units(program, scaling) for program in programs]
+
+
+def _in_units(program, scaling):
+  inputs = dict(program.inputs)
+  # `decode` returns an `x`, and takes none.
+  spec = inputs.get('x')
+  if spec is not None:
+    inputs['x'] = tf.TensorSpec(spec.shape, tf.float64, 'x')
+
+  def fn(**tensors):
+    if spec is not None:
+      tensors['x'] = scaling.to_model(tensors['x'], spec.dtype)
+    found = program.fn(**tensors)
+    for name in {'x', 'samples'} & set(found):
+      found[name] = scaling.from_model(found[name])
+    for name, sign in (('log_prob', -1.0), ('loss', 1.0)):
+      if name in found:
+        found[name] += tf.cast(sign * scaling.log_det, found[name].dtype)
+    return found
+
+  return Program(program.name, fn, inputs)
 
 
 def data_spec(model: flow_model.FlowModel, batch_size: int | None) -> tf.TensorSpec:

@@ -170,7 +170,11 @@ class Inference:
   def _as_condition(self, condition):
     """A tensor or None, after checks."""
     self._likelihood.check_condition(condition)
-    return condition if condition is None else tf.convert_to_tensor(condition)
+    if condition is None:
+      return None
+    if not tf.is_symbolic_tensor(condition):
+      inputs.check_condition_values(np.asarray(condition))
+    return tf.convert_to_tensor(condition)
 
   def _drawn(self, method, shape, condition, seed, temperature=1.0):
     """What `method` of the likelihood makes of latents that are drawn."""

@@ -12,6 +12,7 @@ from tfp_flows.bijectors import preprocess
 from tfp_flows.distributions import density as density_lib
 from tfp_flows.distributions import dequantization as dequantization_lib
 from tfp_flows.internal import estimation
+from tfp_flows.internal import keras_parameters
 
 __all__ = ['Likelihood']
 
@@ -49,6 +50,7 @@ class Likelihood:
       )
     self.distribution, self.density = distribution, density_lib.Density(distribution)
     self.dequantization = dequantization or _default_dequantization(distribution)
+    self._condition_size = keras_parameters.condition_size(distribution)
     self._layers = [
       m for m in distribution.submodules if isinstance(m, flow_bijector.FlowBijector)
     ]
@@ -177,14 +179,46 @@ class Likelihood:
     """Whether a layer depends on a condition."""
     return self.density.takes_condition
 
-  def check_condition(self, condition: Any) -> None:
-    """Raises `ValueError` if there is a condition that no layer takes."""
+  def check_condition(self, condition: Any, per_example: bool = False) -> None:
+    """Raises `ValueError` if there is a condition that the layers cannot take.
+
+    Args:
+      condition: a tensor, array or spec, or None.
+      per_example: whether it must be there, `[N, K]`, if a layer takes one, or else may
+        also be one for all, `[K]`.
+    """
     given = condition is not None and not isinstance(condition, tf.NoneTensorSpec)
     if given and self._layers and not self.takes_condition:
       raise ValueError(
         'Expected no condition, as no layer of the model takes one; received one. '
         'Build the model with `condition_size`, or pass the examples alone: labels '
         'stand where a flow has its condition.'
+      )
+    size = self._condition_size
+    if not given:
+      if per_example and size is not None:
+        raise ValueError(
+          f'Expected a condition of shape [N, {size}] beside the examples; received '
+          f'none. Pass it as `y`, where Keras has labels.'
+        )
+      return
+    if not hasattr(condition, 'dtype'):
+      condition = np.asarray(condition)
+    shape = tf.TensorShape(condition.shape)
+    if shape.rank is not None:
+      is_floating = tf.as_dtype(condition.dtype).is_floating
+      self._check_condition_shape(shape, per_example, is_floating)
+
+  def _check_condition_shape(self, shape, per_example, is_floating):
+    size = self._condition_size
+    # Integers in one row are labels, whatever their number is.
+    is_row = shape.rank < 2 and (per_example or not is_floating)
+    is_other = size is not None and not shape[-1:].is_compatible_with([size])
+    if is_row or is_other:
+      expected = 'N, K' if size is None else f'N, {size}'
+      raise ValueError(
+        f'Expected a condition of shape [{expected}]; received {shape.as_list()}. '
+        f'Labels enter as `tf.one_hot(labels, {size or "num_classes"})`.'
       )
 
   def dequantized(self, x, seed) -> tf.Tensor:

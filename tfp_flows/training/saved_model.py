@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfp_flows.training import exports
 from tfp_flows.training import flow_model
+from tfp_flows.training import units as units_lib
 
 __all__ = ['export_saved_model']
 
@@ -17,6 +18,7 @@ def export_saved_model(
   path: str | os.PathLike,
   overwrite: bool = False,
   condition_size: int | None = None,
+  units: units_lib.Units | None = None,
 ) -> None:
   """Writes a SavedModel that TensorFlow alone loads and runs.
 
@@ -58,6 +60,9 @@ def export_saved_model(
     path: of a new or empty folder.
     overwrite: whether an earlier SavedModel in `path` is replaced.
     condition_size: `K`, for models whose networks do not say it.
+    units: how the columns of a table and those of the model belong together, if it was
+      scaled for the model: `x` and `samples` are then float64, in the units of the
+      table, and so are densities.
 
   Raises:
     ValueError: if `path` holds something else, the size of the condition is unknown,
@@ -66,7 +71,8 @@ def export_saved_model(
   exports.check_folder(path, overwrite, _FILES)
   model.update_norms()
   signatures = {}
-  for program in exports.inference(model, condition_size=condition_size):
+  programs = exports.inference(model, condition_size=condition_size)
+  for program in exports.in_units(programs, units):
     function = tf.function(program.fn, autograph=False)
     signature = function.get_concrete_function(**program.inputs)
     exports.check_known(model, signature.variables, program.name)

@@ -13,6 +13,7 @@ from tfp_flows import version
 from tfp_flows.internal import assignments
 from tfp_flows.training import exports
 from tfp_flows.training import flow_model
+from tfp_flows.training import units as units_lib
 
 __all__ = ['export_stablehlo']
 
@@ -27,6 +28,7 @@ def export_stablehlo(
   functions: Sequence[str] | None = None,
   overwrite: bool = False,
   condition_size: int | None = None,
+  units: units_lib.Units | None = None,
 ) -> None:
   """Writes the functions of the model as StableHLO, with a manifest.
 
@@ -69,6 +71,9 @@ def export_stablehlo(
       `training_step` if it is compiled.
     overwrite: whether an earlier export in `path` is replaced.
     condition_size: `K`, for models whose networks do not say it.
+    units: how the columns of a table and those of the model belong together, if it was
+      scaled for the model: `x` and `samples` are then float64, in the units of the
+      table, and so are densities and losses.
 
   Raises:
     ValueError: if `path` holds something else, the model does not have a function,
@@ -81,7 +86,7 @@ def export_stablehlo(
   programs = exports.inference(model, batch_size, condition_size)
   if model.compiled:
     programs.append(_training_step(model, batch_size, condition_size))
-  programs = _selected(programs, functions)
+  programs = exports.in_units(_selected(programs, functions), units)
   model.update_norms()
   arrays = _Arrays(model)
   modules, entries = {}, {}
