@@ -278,9 +278,12 @@ class Inference:
     """`x` as a tensor of the dtype of the model, or integers, after checks."""
     if not tf.is_symbolic_tensor(x):
       inputs.check_values(np.asarray(x), self.num_bins)
-    return tf.convert_to_tensor(
-      x, None if self.dequantization else self.distribution.dtype
-    )
+    return tf.convert_to_tensor(x) if self.dequantization else self._cast(x)
+
+  def _cast(self, x):
+    # NumPy rounds once, TensorFlow would take Python's floats for float32.
+    x = x if tf.is_tensor(x) else np.asarray(x)
+    return tf.cast(x, self.distribution.dtype)
 
   def _seed_of(self, seed):
     return self._next_seed(self._noise) if seed is None else seeds.stateless_seed(seed)

@@ -72,7 +72,7 @@ class Likelihood:
     """Log-likelihood of each example, or its bound, in nats."""
     with _estimation(seed, training, estimator):
       if self.dequantization is None:
-        return self.density.log_prob(x, condition)
+        return self.density.log_prob(self.dequantized(x, seed), condition)
       return self.dequantization.log_prob(
         self.density, x, seed, num_samples, **_given(condition)
       )
@@ -162,11 +162,22 @@ class Likelihood:
     """Initialises every layer from a batch of examples.
 
     Raises:
-      ValueError: if a layer that adapts is not on the way from data to latent.
+      ValueError: if a layer that adapts is not on the way from data to latent, or if
+        a latent is not finite; nothing is changed then.
     """
+    bijectors = self._latent_density().bijectors
+    kept = [(v, tf.identity(v)) for v in self.distribution.variables]
     x = self.dequantized(x, seed)
-    for bijector in self._latent_density().bijectors:
+    for bijector in bijectors:
       x = flow_bijector.adapt(bijector, x, condition, inverted=True)
+    if not all(np.isfinite(part).all() for part in tf.nest.flatten(x)):
+      for variable, value in kept:
+        variable.assign(value)
+      raise ValueError(
+        'Expected examples whose latents are finite; received some that a layer maps '
+        'to NaN or infinity, as a logit does at an exact 0 or 1. Nothing was adapted. '
+        'Move the data inside of the support, or change the layer at their end.'
+      )
     left = [m.name for m in self._layers if not getattr(m, 'adapted', True)]
     if left:
       raise ValueError(
@@ -224,7 +235,7 @@ class Likelihood:
   def dequantized(self, x, seed) -> tf.Tensor:
     """Examples as the density takes them: with noise, if they are integers."""
     if self.dequantization is None:
-      return tf.convert_to_tensor(x, self.distribution.dtype)
+      return tf.cast(x, self.distribution.dtype)
     return self.dequantization.dequantize(x, seed, self.distribution.dtype)
 
   def dequantized_often(self, x, seed, count) -> tf.Tensor:
