@@ -54,7 +54,7 @@ _MODULES = {
     'NeuralODE',
     'ResNet',
   ],
-  'distributions': ['UniformDequantization'],
+  'distributions': ['Flow', 'UniformDequantization', 'given'],
   'internal.estimation': ['estimation'],
   'internal.reports': ['flow_report'],
   'math': [

@@ -36,11 +36,12 @@ def sample(
     most: at most so many.
   """
   count = min(FLAGS.num_samples, most or FLAGS.num_samples)
-  condition = None
+  condition, n = None, count
   if FLAGS.conditional:
     labels = tf.range(count) % data.num_classes
     condition = tf.one_hot(labels, data.num_classes, dtype=FLAGS.dtype)
-  drawn = model.sample(count, condition, FLAGS.temperature, seed=FLAGS.seed)
+    n = None  # One for each row.
+  drawn = model.sample(n, condition, FLAGS.temperature, seed=FLAGS.seed)
   return data.in_units(drawn.numpy())
 
 

@@ -38,24 +38,22 @@ def export_saved_model(
     encode(x, seed) -> latents
     decode(latents) -> x
 
-  * `x`, `samples`: `[N, *event_shape]`; integers if the model dequantizes, of the
-    smallest of uint8, uint16 and int32.
+  * `x`: `[N, *event_shape]`, `samples`: `[n, *event_shape]`; integers if the model
+    dequantizes, of the smallest of uint8, uint16 and int32.
   * `seed`: int32 `[2]`, a stateless seed of dequantization, of stochastic log-dets and
     of samples; the same seed gives the same numbers.
   * `log_prob`: `[N]`, in nats, with the estimators of evaluation.
   * `n`: int32 scalar. `temperature`: scalar of the dtype of the model.
   * `latents`: `[N, *latent_shape]`; if they are a structure, `latents_0`, `latents_1`
     and so on.
-  * `condition`: `[N, K]`, beside the others if the model takes one; in `sample` also
-    `[1, K]`, for all.
+  * `condition`: `[N, K]`, beside the others if the model takes one; `sample` then draws
+    `n` examples for each of its rows: `samples` are `[n, N, *event_shape]`.
 
   A distribution that is no `tfd.TransformedDistribution` has no latents: `encode` and
   `decode` are left out, and so is `temperature`, also if its base has no mean. Pixels
   out of range and samples that are not finite raise `tf.errors.InvalidArgumentError`.
 
-  All are plain operations of TensorFlow, but that the noise of samples is drawn under
-  XLA if the model draws it so: its numbers are others elsewhere. For runtimes without
-  XLA compile the model with `jit_compile=False`.
+  All are plain operations of TensorFlow, for runtimes with and without XLA.
 
   Args:
     model: trained or not; need not be compiled.

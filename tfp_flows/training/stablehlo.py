@@ -39,8 +39,9 @@ def export_stablehlo(
     arrays.npz      the weights, the state of the optimizer and constants, by name
     manifest.json   what the functions take and return
 
-  with these functions, as `export_saved_model` has them, but for `n`, which is
-  `batch_size`:
+  with these functions, as `export_saved_model` has them. There is no `n`: `sample`
+  draws `batch_size` examples, one for each row of the condition if there is one, from
+  noise of XLA, which has other numbers for a seed than TensorFlow.
 
     log_prob(x, seed, weights) -> log_prob
     sample(seed, temperature, weights) -> samples
