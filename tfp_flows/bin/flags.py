@@ -12,7 +12,7 @@ flags.DEFINE_string(
   'dataset',
   'digits',
   "'digits', a 2-D toy, the path of a .csv or .npy table, of images of uint8 in a .npy "
-  'or .npz, or of a folder of PNG, JPEG or BMP files (with a slash in it, as ./photos), '
+  'or .npz, or of a folder of PNG, JPEG or BMP files (with a slash, as ./photos), '
   'or the name of an image set of TensorFlow Datasets.',
 )
 flags.DEFINE_string('data_dir', None, 'Folder of TensorFlow Datasets.')
