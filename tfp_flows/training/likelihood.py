@@ -11,6 +11,7 @@ from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import preprocess
 from tfp_flows.distributions import dequantization as dequantization_lib
 from tfp_flows.internal import estimation
+from tfp_flows.internal import example_keys
 from tfp_flows.internal import keras_parameters
 
 __all__ = ['Likelihood']
@@ -41,6 +42,10 @@ class Likelihood:
     self.distribution = distribution
     self.dequantization = dequantization or _default_dequantization(distribution)
     self._condition_size = keras_parameters.condition_size(distribution)
+    # Those of continuous and of residual flows.
+    self._is_estimated = any(
+      hasattr(m, 'is_estimated') for m in distribution.submodules
+    )
     self._layers = [
       m for m in distribution.submodules if isinstance(m, flow_bijector.FlowBijector)
     ]
@@ -59,12 +64,17 @@ class Likelihood:
     estimator: Callable[..., Any] | None = None,
     training: bool = False,
   ) -> tf.Tensor:
-    """Log-likelihood of each example, or its bound, in nats."""
-    with _estimation(seed, training, estimator):
+    """Log-likelihood of each example, or its bound, in nats.
+
+    Outside of training the noise belongs to the example, whatever its place in the
+    batch is, see `tff.example_keys`.
+    """
+    keys = None if training else self._keys(x, condition, num_samples)
+    with _estimation(seed, training, estimator, keys):
       if self.dequantization is None:
         return self.distribution.log_prob(x, **self._keywords(condition))
       return self.dequantization.log_prob(
-        self.distribution, x, seed, num_samples, **self._keywords(condition)
+        self.distribution, x, seed, num_samples, keys, **self._keywords(condition)
       )
 
   def sample(self, condition, seed, n: int, temperature: float = 1.0) -> tf.Tensor:
@@ -94,7 +104,8 @@ class Likelihood:
 
   def encode(self, x, condition, seed) -> Any:
     """Latents of examples."""
-    return self.encode_dequantized(self.dequantized(x, seed), condition)
+    v = self.dequantized(x, seed, self._keys(x, condition))
+    return self.encode_dequantized(v, condition)
 
   def encode_dequantized(self, v, condition) -> Any:
     """Latents of what the density is of."""
@@ -178,11 +189,25 @@ class Likelihood:
       return dict(bijector_kwargs=dict(condition=condition))
     return dict(condition=condition)
 
-  def dequantized(self, x, seed) -> tf.Tensor:
+  def _keys(self, x, condition, num_samples=1):
+    """Keys of the examples, and of the samples of each; None if nothing is drawn."""
+    if self.dequantization is None and not self._is_estimated:
+      return None
+    dtype = self.distribution.dtype
+    x = tf.cast(x, dtype)
+    if condition is not None:
+      condition = tf.cast(condition, dtype)
+    keys = example_keys.example_keys(x, condition, len(self.distribution.event_shape))
+    if self.dequantization is None or num_samples == 1:
+      return keys
+    samples = tf.range(num_samples)[(..., *[tf.newaxis] * (keys.shape.rank - 1))]
+    return example_keys.fold_in(keys, samples)
+
+  def dequantized(self, x, seed, keys=None) -> tf.Tensor:
     """Examples as the density takes them: with noise, if they are integers."""
     if self.dequantization is None:
       return tf.convert_to_tensor(x, self.distribution.dtype)
-    return self.dequantization.dequantize(x, seed, self.distribution.dtype)
+    return self.dequantization.dequantize(x, seed, self.distribution.dtype, keys)
 
   def _transformed(self):
     if not hasattr(self.distribution, 'bijector'):
@@ -193,10 +218,13 @@ class Likelihood:
     return self.distribution
 
 
-def _estimation(seed, training=False, estimator=None):
+def _estimation(seed, training=False, estimator=None, keys=None):
   """Stochastic log-dets have a seed apart from that of the dequantization."""
   return estimation.estimation(
-    tf.random.experimental.stateless_fold_in(seed, 1, alg='philox'), training, estimator
+    tf.random.experimental.stateless_fold_in(seed, 1, alg='philox'),
+    training,
+    estimator,
+    keys,
   )
 
 
