@@ -205,7 +205,7 @@ class Repeated(reversible.Composition):
   def _can_loop(self, state):
     if not self._in_loop or tf.executing_eagerly() or inspection.innermost():
       return False
-    # XLA cannot compile the gradient of a loop over tensors of sizes that only it knows.
+    # XLA cannot compile gradients of loops over tensors of sizes unknown to the graph.
     is_known = all(t.shape.is_fully_defined() for t in tf.nest.flatten(state))
     return is_known or not tf_private.in_xla()
 

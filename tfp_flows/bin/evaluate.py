@@ -29,7 +29,7 @@ def main() -> None:
   found = flags.FLAGS
   workdir = runs.Workdir(found.workdir)
   workdir.check_same_model()
-  data = runs.load_data()
+  data = runs.load_trained_data(workdir)
   model = runs.trained_model(data)
   path = workdir.file(f'evaluation_{found.part}.json')
   evaluation.report(
@@ -39,6 +39,7 @@ def main() -> None:
     path,
     num_samples=found.noise_samples,
     num_estimates=found.estimates,
+    digest=workdir.digest(),
   )
 
 

@@ -6,14 +6,27 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows import bijectors
 from tfp_flows.internal import checks
+from tfp_flows.internal import estimation
 from tfp_flows.internal import seeds
 from tfp_flows.internal import serialization
 from tfp_flows.math import random
 
-__all__ = ['UniformDequantization']
+__all__ = ['UniformDequantization', 'has_estimates']
 
 tfd = tfp.distributions
+
+
+def has_estimates(distribution: tfd.Distribution) -> bool:
+  """Whether log-determinants are estimated, in the `estimation` block around."""
+  block = estimation.current()
+  layers = [m for m in distribution.submodules if hasattr(m, 'is_estimated')]
+  if not layers or isinstance(block.estimator, bijectors.ExactLogDet):
+    return False
+  if block.estimator is not None or block.training:
+    return True
+  return any(layer.is_estimated for layer in layers)
 
 
 class UniformDequantization(serialization.Configurable):
@@ -112,6 +125,10 @@ class UniformDequantization(serialization.Configurable):
     Returns:
       Tensor of the batch shape.
 
+    Raises:
+      ValueError: if `num_samples > 1` and log-determinants are estimated: the mean
+        of the exponentials of noisy logarithms is too large, and no bound.
+
     #### References
 
     [1]: Yuri Burda, Roger Grosse and Ruslan Salakhutdinov. Importance Weighted
@@ -120,6 +137,12 @@ class UniformDequantization(serialization.Configurable):
     """
     if num_samples < 1:
       raise ValueError(f'Expected num_samples >= 1; received {num_samples}.')
+    if num_samples > 1 and has_estimates(distribution):
+      raise ValueError(
+        f'Expected num_samples=1 with estimated log-determinants, as the logarithm of '
+        f'a mean of their exponentials is no lower bound; received {num_samples}. Use '
+        f'exact ones, as with `estimator=ExactLogDet()`.'
+      )
     x = tf.convert_to_tensor(x)
     if num_samples > 1:
       x = tf.broadcast_to(x, tf.concat([[num_samples], tf.shape(x)], 0))

@@ -5,6 +5,8 @@ from typing import Any
 from tensorflow_probability.python.bijectors import blockwise
 from tensorflow_probability.python.bijectors import chain
 from tensorflow_probability.python.bijectors import invert
+from tensorflow_probability.python.bijectors import joint_map
+from tensorflow_probability.python.distributions import transformed_distribution
 from tensorflow_probability.python.internal import cache_util
 from tensorflow_probability.python.math.ode import dormand_prince
 from tensorflow_probability.python.math.ode import runge_kutta_util
@@ -16,8 +18,11 @@ __all__ = [
   'Chain',
   'DORMAND_PRINCE',
   'Invert',
+  'JointMap',
   'OneCallCache',
+  'TransformedDistribution',
   'dense_output',
+  'is_injective',
 ]
 
 # What `tfb.Chain(...)` and the like make of parts that are no composite tensors is
@@ -25,10 +30,17 @@ __all__ = [
 Blockwise = blockwise._Blockwise
 Chain = chain._Chain
 Invert = invert._Invert
+JointMap = joint_map._JointMap
+TransformedDistribution = transformed_distribution._TransformedDistribution
 
 # The coefficients of the method, and its interpolation inside of a step.
 DORMAND_PRINCE = dormand_prince._TABLEAU
 dense_output = runge_kutta_util.rk_fourth_order_interpolation_coefficients
+
+
+def is_injective(bijector: Any) -> bool:
+  """Whether its inverse is one value, and not several."""
+  return bijector._is_injective
 
 
 class _ByIdentity:

@@ -80,9 +80,10 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     """Creates the model.
 
     Args:
-      distribution: with a static event shape; a `tfd.TransformedDistribution`
-        for `encode`, `decode` and `adapt`. If it takes a condition, then by the
-        keyword `condition`, as those of the builders do.
+      distribution: of batch shape [], with a static event shape; a
+        `tfd.TransformedDistribution` for `encode`, `decode` and `adapt`.
+        If it takes a condition, then by the keyword `condition`, as those of the
+        builders do.
       dequantization: None: as the `Preprocess` layer in `distribution` says, if
         there is one.
       seed: int, of dequantization and of sampling; None draws one.
@@ -119,7 +120,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     self._guard = guard.Guard()
     self._inputs = model_inputs.ModelInputs(likelihood)
     self._seed = seed
-    self._compiled = {}
+    self._compiled = inference.Compiled()
     self._trained: list[int] = []
     self._replica_jit = False
     self.built = True

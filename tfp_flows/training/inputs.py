@@ -133,6 +133,8 @@ def check_shape(shape: Sequence[int | None], event_shape: Sequence[int]) -> None
 
 def check_pixels(x: np.ndarray, num_bins: int) -> None:
   """Raises `ValueError` unless `x` holds integers in `[0, num_bins - 1]`."""
+  if not x.size:
+    return
   low, high = x.min(), x.max()
   if low < 0 or high > num_bins - 1:
     raise ValueError(

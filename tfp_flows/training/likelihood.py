@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import preprocess
+from tfp_flows.distributions import density as density_lib
 from tfp_flows.distributions import dequantization as dequantization_lib
 from tfp_flows.internal import estimation
 from tfp_flows.internal import example_keys
@@ -23,7 +24,8 @@ class Likelihood:
   """A density and, for integers, its dequantization. Pure functions of tensors.
 
   Attributes:
-    distribution: the density.
+    distribution: of the data, with noise if they are integers.
+    density: that as base and bijector.
     dequantization: or None for continuous data.
   """
 
@@ -39,13 +41,20 @@ class Likelihood:
         f'whose events are a structure. Fit its parts, or flatten it with '
         f'`tfb.Split` and `tfb.JointMap`.'
       )
-    self.distribution = distribution
+    if any(shape.rank for shape in tf.nest.flatten(distribution.batch_shape)):
+      raise ValueError(
+        f'Expected one distribution for all examples, of batch shape []; received '
+        f'{distribution.batch_shape} of {distribution.name!r}. Axes of an example '
+        f'belong to its event: `tfd.Independent(distribution, '
+        f'{distribution.batch_shape.rank})`. To have one of several, index them: '
+        f'`distribution[0]`.'
+      )
+    self.distribution, self.density = distribution, density_lib.Density(distribution)
     self.dequantization = dequantization or _default_dequantization(distribution)
     self._condition_size = keras_parameters.condition_size(distribution)
-    # Those of continuous and of residual flows.
-    self._is_estimated = any(
-      hasattr(m, 'is_estimated') for m in distribution.submodules
-    )
+    # Continuous and residual flows know it.
+    parts = distribution.submodules
+    self._has_estimates = any(hasattr(part, 'is_estimated') for part in parts)
     self._layers = [
       m for m in distribution.submodules if isinstance(m, flow_bijector.FlowBijector)
     ]
@@ -69,62 +78,119 @@ class Likelihood:
     Outside of training the noise belongs to the example, whatever its place in the
     batch is, see `tff.example_keys`.
     """
-    keys = None if training else self._keys(x, condition, num_samples)
+    x, keys = (x, None) if training else self._with_keys(x, condition)
+    if keys is not None and num_samples > 1 and self.dequantization is not None:
+      keys = _of_samples(keys, num_samples)
     with _estimation(seed, training, estimator, keys):
       if self.dequantization is None:
-        return self.distribution.log_prob(x, **self._keywords(condition))
+        return self.density.log_prob(self.dequantized(x, seed), condition)
       return self.dequantization.log_prob(
-        self.distribution, x, seed, num_samples, keys, **self._keywords(condition)
+        self.density, x, seed, num_samples, keys, **_given(condition)
       )
 
-  def sample(self, condition, seed, n: int, temperature: float = 1.0) -> tf.Tensor:
-    """`n` draws of the density, from latents scaled about their mean."""
-    if temperature == 1.0:
-      return self.distribution.sample(n, seed=seed, **self._keywords(condition))
-    return self.decode(self.latents(seed, n, temperature), condition)
+  def log_prob_dequantized(
+    self, v, condition, seed, estimator: Callable[..., Any] | None = None
+  ) -> tf.Tensor:
+    """The logarithm of the density at `v`, in nats."""
+    v, keys = self._with_keys(v, condition)
+    with _estimation(seed, estimator=estimator, keys=keys):
+      return self.density.log_prob(v, condition)
+
+  def sample(
+    self, condition, seed, shape, temperature: float | tf.Tensor = 1.0
+  ) -> tf.Tensor:
+    """Draws of the density, from latents scaled about their centre.
+
+    Args:
+      condition: `[*batch, K]` or None.
+      seed: stateless.
+      shape: of the draws for each row of the condition.
+      temperature: see `latents`.
+
+    Returns:
+      `[*shape, *batch, *event_shape]`.
+    """
+    if not self.has_latents:
+      return self.density.sample(shape, seed, condition)
+    return self.decode(self.latents(condition, seed, shape, temperature), condition)
+
+  @property
+  def has_latents(self) -> bool:
+    """Whether the distribution is a transformed one."""
+    return self.density.base is not None
+
+  @property
+  def has_temperature(self) -> bool:
+    """Whether there are latents whose distribution has a centre."""
+    if not self.has_latents:
+      return False
+    try:
+      centre = _centre(self.density.base)
+    except NotImplementedError:
+      return False
+    return all(np.isfinite(part).all() for part in tf.nest.flatten(centre))
 
   def latents(
-    self, seed, n: int | tf.Tensor, temperature: float | tf.Tensor = 1.0
+    self, condition, seed, shape, temperature: float | tf.Tensor = 1.0
   ) -> Any:
-    """`n` draws of the base, scaled about its mean."""
-    base = self._transformed().distribution
-    z = base.sample(n, seed=seed)
+    """Draws of the base, `[*shape, *batch, ...]`, scaled about its centre.
+
+    That is its mean or, where there is none as of a Cauchy distribution, its mode.
+    """
+    z = self._latent_density().latents(shape, seed, condition)
     if not tf.is_tensor(temperature) and temperature == 1.0:
       return z
+    centre = _centre(self.density.base)
     return tf.nest.map_structure(
-      lambda z, mean: mean + tf.cast(temperature, z.dtype) * (z - mean), z, base.mean()
+      lambda z, centre: _scaled(z, centre, tf.cast(temperature, z.dtype)), z, centre
     )
 
-  def sample_and_log_prob(self, condition, seed, n: int):
-    """`n` draws of the density and its logarithm there."""
-    with _estimation(seed):
-      return self.distribution.experimental_sample_and_log_prob(
-        n, seed=seed, **self._keywords(condition)
-      )
+  def sample_and_log_prob(self, condition, seed, shape):
+    """Draws of the density and its logarithm there."""
+    if self.has_latents:
+      z = self.latents(condition, seed, shape)
+      return self.decode_and_log_prob(z, condition, seed)
+    x = self.density.sample(shape, seed, condition)
+    return x, self.density.log_prob(x, condition)
 
   def encode(self, x, condition, seed) -> Any:
     """Latents of examples."""
-    v = self.dequantized(x, seed, self._keys(x, condition))
-    return self.encode_dequantized(v, condition)
+    x, keys = self._with_keys(x, condition)
+    return self.encode_dequantized(self.dequantized(x, seed, keys), condition)
 
   def encode_dequantized(self, v, condition) -> Any:
     """Latents of what the density is of."""
-    return self._transformed().bijector.inverse(v, **_given(condition))
+    return self._latent_density().inverse(v, condition)
 
   def decode(self, z, condition) -> tf.Tensor:
     """What the latents stand for, not quantized."""
-    return self._transformed().bijector.forward(z, **_given(condition))
+    return self._latent_density().forward(z, condition)
+
+  def decode_and_log_prob(self, z, condition, seed) -> tuple[tf.Tensor, tf.Tensor]:
+    """What the latents stand for, and the logarithm of the density there."""
+    with _estimation(seed):
+      return self._latent_density().forward_and_log_prob(z, condition)
 
   def adapt(self, x, condition, seed) -> None:
     """Initialises every layer from a batch of examples.
 
     Raises:
-      ValueError: if a layer that adapts is not on the way from data to latent.
+      ValueError: if a layer that adapts is not on the way from data to latent, or if
+        a latent is not finite; nothing is changed then.
     """
-    x, distribution = self.dequantized(x, seed), self._transformed()
-    while hasattr(distribution, 'bijector'):
-      x = flow_bijector.adapt(distribution.bijector, x, condition, inverted=True)
-      distribution = distribution.distribution
+    bijectors = self._latent_density().bijectors
+    kept = [(v, tf.identity(v)) for v in self.distribution.variables]
+    x = self.dequantized(x, seed)
+    for bijector in bijectors:
+      x = flow_bijector.adapt(bijector, x, condition, inverted=True)
+    if not all(np.isfinite(part).all() for part in tf.nest.flatten(x)):
+      for variable, value in kept:
+        variable.assign(value)
+      raise ValueError(
+        'Expected examples whose latents are finite; received some that a layer maps '
+        'to NaN or infinity, as a logit does at an exact 0 or 1. Nothing was adapted. '
+        'Move the data inside of the support, or change the layer at their end.'
+      )
     left = [m.name for m in self._layers if not getattr(m, 'adapted', True)]
     if left:
       raise ValueError(
@@ -135,7 +201,7 @@ class Likelihood:
   @property
   def takes_condition(self) -> bool:
     """Whether a layer depends on a condition."""
-    return any(m.takes_condition for m in self._layers)
+    return self.density.takes_condition
 
   def check_condition(self, condition: Any, per_example: bool = False) -> None:
     """Raises `ValueError` if there is a condition that the layers cannot take.
@@ -179,43 +245,66 @@ class Likelihood:
         f'Labels enter as `tf.one_hot(labels, {size or "num_classes"})`.'
       )
 
-  def _keywords(self, condition):
-    """The condition as the distribution takes it."""
-    if condition is None:
-      return {}
-    split = self.distribution.parameters.get('kwargs_split_fn')
-    if split is not None and 'condition' not in split({'condition': condition})[1]:
-      # TFP's default: keywords of the bijector have a dictionary of their own.
-      return dict(bijector_kwargs=dict(condition=condition))
-    return dict(condition=condition)
-
-  def _keys(self, x, condition, num_samples=1):
-    """Keys of the examples, and of the samples of each; None if nothing is drawn."""
-    if self.dequantization is None and not self._is_estimated:
-      return None
-    dtype = self.distribution.dtype
-    x = tf.cast(x, dtype)
+  def _with_keys(self, x, condition):
+    """`x` of the batch shape of both, and its keys, None if nothing is drawn for it."""
+    if self.dequantization is None and not self._has_estimates:
+      return x, None
+    dtype, event_ndims = self.distribution.dtype, len(self.distribution.event_shape)
+    x = tf.convert_to_tensor(x)
     if condition is not None:
       condition = tf.cast(condition, dtype)
-    keys = example_keys.example_keys(x, condition, len(self.distribution.event_shape))
-    if self.dequantization is None or num_samples == 1:
-      return keys
-    samples = tf.range(num_samples)[(..., *[tf.newaxis] * (keys.shape.rank - 1))]
-    return example_keys.fold_in(keys, samples)
+    keys = example_keys.example_keys(tf.cast(x, dtype), condition, event_ndims)
+    batch, event = x.shape[: x.shape.rank - event_ndims], x.shape[-event_ndims:]
+    if not batch.is_compatible_with(keys.shape[:-1]):
+      x = tf.broadcast_to(x, tf.concat([tf.shape(keys)[:-1], event], axis=0))
+    return x, keys
 
   def dequantized(self, x, seed, keys=None) -> tf.Tensor:
     """Examples as the density takes them: with noise, if they are integers."""
     if self.dequantization is None:
-      return tf.convert_to_tensor(x, self.distribution.dtype)
+      return tf.cast(x, self.distribution.dtype)
     return self.dequantization.dequantize(x, seed, self.distribution.dtype, keys)
 
-  def _transformed(self):
-    if not hasattr(self.distribution, 'bijector'):
+  def dequantized_often(self, x, seed, count) -> tf.Tensor:
+    """`count` times `dequantized`, with other noise each time."""
+    x, keys = self._with_keys(x, None)
+    keys = keys if keys is None else _of_samples(keys, count)
+    x = tf.broadcast_to(x, tf.concat([[count], tf.shape(x)], axis=0))
+    return self.dequantized(x, seed, keys)
+
+  def _latent_density(self):
+    if not self.has_latents:
       raise ValueError(
         f'Expected a tfd.TransformedDistribution, which has latents; received '
         f'{type(self.distribution).__name__}.'
       )
-    return self.distribution
+    return self.density
+
+
+def _of_samples(keys, count):
+  """Keys of `count` samples of each example, `[count, *batch, 2]`."""
+  samples = tf.range(count)[(..., *[tf.newaxis] * (keys.shape.rank - 1))]
+  return example_keys.fold_in(keys, samples)
+
+
+def _centre(base):
+  """The mean of a distribution, or its mode where there is no mean."""
+  try:
+    mean = base.mean()
+  except NotImplementedError:
+    return base.mode()
+  try:
+    mode = base.mode()
+  except NotImplementedError:
+    return mean
+  return tf.nest.map_structure(
+    lambda mean, mode: tf.where(tf.math.is_nan(mean), mode, mean), mean, mode
+  )
+
+
+def _scaled(z, centre, temperature):
+  # At 1 this is `z` itself.
+  return z + (temperature - 1.0) * (z - centre)
 
 
 def _estimation(seed, training=False, estimator=None, keys=None):

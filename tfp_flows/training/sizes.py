@@ -1,7 +1,6 @@
 """Steps that are compiled for few sizes of batches."""
 
 from collections.abc import Callable
-from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -80,15 +79,3 @@ def fill_up(batch: Batch, size: int) -> Batch:
   x, condition = (t if t is None else tf.gather(t, rows) for t in (x, condition))
   weight = tf.reshape(weight, [count])
   return x, condition, tf.pad(weight, [[0, size - count]])
-
-
-def of_next(batches: Iterable[Any], count: int, fn: Callable[[Any], Any]) -> Any:
-  """What `fn` returns for the last of the next `count` batches.
-
-  Raises:
-    StopIteration: if there is none left.
-  """
-  results = [fn(data) for _, data in zip(range(count), batches)]
-  if not results:
-    raise StopIteration
-  return results[-1]

@@ -1,5 +1,6 @@
 """What `fit`, `evaluate` and `predict` do with one batch."""
 
+import itertools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -184,12 +185,15 @@ class Steps:
       lambda *batch: step_function(batch), self.jit_compile, fills=is_ours
     )
 
+    last = [{}]  # The logs, for a batch without examples.
+
     def function(batches):
-      return sizes.of_next(
-        _not_empty(batches, is_ours),
-        self.steps_per_execution,
-        lambda batch: step(*batch),
-      )
+      given = list(itertools.islice(batches, self.steps_per_execution))
+      if not given:
+        raise StopIteration
+      for batch in _not_empty(given, is_ours):
+        last[0] = step(*batch)
+      return last[0]
 
     return function
 
@@ -223,7 +227,7 @@ class Steps:
 
     What a step of the user's own logs without updating our metric stays as it is.
     """
-    unseen = {m.name for m in self.metrics if not float(getattr(m, 'count', 1.0))}
+    unseen = {m.name for m in self.metrics if metrics.is_empty(m)}
     results = {k: v for k, v in self.get_metrics_result().items() if k not in unseen}
     return {name: results.get(name, value) for name, value in (logs or {}).items()}
 
@@ -248,7 +252,7 @@ class Steps:
 
 
 def _not_empty(batches, with_weights):
-  """Those `batches` that have examples, as tuples; all of three parts `with_weights`."""
+  """Those `batches` that have examples, as tuples; of three parts `with_weights`."""
   for data in batches:
     batch = strategies.unpack(data) if with_weights else data
     if not isinstance(batch, (tuple, list)):
