@@ -14,6 +14,7 @@ from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
+from tfp_flows.internal import tf_private
 from tfp_flows.internal import weight_values
 
 __all__ = ['Repeated']
@@ -150,7 +151,7 @@ class Repeated(reversible.Composition):
     def body(weights, x, total):
       with weight_values.substituted(template, weights):
         y, log_det = step(template, x, ndims, condition)
-      return tf.ensure_shape(y, x.shape), total + log_det
+      return shapes.ensure(y, x.shape), total + log_det
 
     zero = tf.zeros(shapes.batch_shape(x, ndims), x.dtype)
     return self._for_each_step(body, (x, zero), backward=inverted)
@@ -174,8 +175,8 @@ class Repeated(reversible.Composition):
       of = found.weights
       totals = [total + of[t.ref()] for total, t in zip(totals, tensors)]
       _check_owned(of, tensors, trained)
-      x = tf.ensure_shape(found.x, y.shape)
-      gradient = tf.ensure_shape(found.gradient, y.shape)
+      x = shapes.ensure(found.x, y.shape)
+      gradient = shapes.ensure(found.gradient, y.shape)
       return (x, gradient, totals), [of[w.ref()] for w in trained]
 
     start = (y, upstream.y, [tf.zeros_like(t) for t in tensors])
@@ -201,7 +202,9 @@ class Repeated(reversible.Composition):
     loop = self._unrolled
     is_observed = inspection.innermost() is not None
     if self._in_loop and not tf.executing_eagerly() and not is_observed:
-      loop = self._looped
+      # TensorFlow's forward mode knows no loops.
+      if not tf_private.has_tangents([state, weights]):
+        loop = self._looped
     return loop(body, state, weights, backward, collect)
 
   def _unrolled(self, body, state, weights, backward, collect):
