@@ -265,10 +265,10 @@ class Inference:
     any batch size. `tff.export_saved_model` writes sampling and the latents, too.
     """
     if input_signature is None:
-      input_signature = self._call_signature()
+      input_signature = self._serving_signature()
     super().export(filepath, format, verbose, input_signature, **kwargs)
 
-  def _call_signature(self):
+  def _serving_signature(self):
     distribution = self.distribution
     dtype = self.dequantization.dtype if self.dequantization else distribution.dtype
     signature = [tf.TensorSpec([None, *distribution.event_shape], dtype, 'x')]
