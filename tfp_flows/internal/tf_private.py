@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.distribute import multi_worker_util
 from tensorflow.python.eager import context
+from tensorflow.python.eager import forwardprop_util
 from tensorflow.python.eager import record
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
@@ -16,6 +17,7 @@ from tensorflow.python.ops import control_flow_util
 __all__ = [
   'VariableWatcher',
   'configure_coordination',
+  'has_tangents',
   'in_xla',
   'is_recording',
   'recording',
@@ -26,6 +28,12 @@ __all__ = [
 def in_xla() -> bool:
   """Whether what is being traced is compiled by XLA."""
   return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
+
+
+def has_tangents(tensors: Sequence[tf.Tensor | tf.Variable]) -> bool:
+  """Whether a forward accumulator watches one of `tensors`."""
+  watched = [getattr(t, 'handle', t) for t in tensors]
+  return bool(forwardprop_util.pack_tangents(watched).tangents)
 
 
 # Whether a gradient tape or a forward accumulator sees what is computed.
