@@ -332,8 +332,15 @@ class Inference:
     # The gradient of a function that XLA compiles cannot have its loops.
     return self._run_as(uses_xla and not tf_private.is_recording(), key, fn, *args)
 
+  def _is_forward_mode(self, args):
+    # TensorFlow cannot push tangents through a function that has loops.
+    return tf_private.is_recording() and tf_private.has_tangents(
+      [t for t in tf.nest.flatten(args) if tf.is_tensor(t)]
+      + [v.value for v in self.trainable_variables]
+    )
+
   def _run_as(self, uses_xla, key, fn, *args):
-    if tf.inside_function():
+    if tf.inside_function() or self._is_forward_mode(args):
       return fn(*args)
     # One function per shape: TensorFlow warns of functions that are traced often.
     flat = tf.nest.flatten(args)
