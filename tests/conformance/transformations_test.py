@@ -1,4 +1,6 @@
-"""Layers under the transformations of TensorFlow: vectorized, whole Jacobians, forward."""
+"""Layers under the transformations of TensorFlow: pfor, Jacobians, forward mode."""
+
+import functools
 
 import numpy as np
 import pytest
@@ -62,10 +64,13 @@ def both(bijector, direction, ndims):
 def test_vectorized_map_equals_the_batch(spec):
   bijector = spec.shared()
 
+  def of_pair(direction, ndims, pair):
+    return both(bijector, direction, ndims)(*pair)
+
   @tf.function
   def mapped(arguments):
     return [
-      tf.vectorized_map(lambda a, call=both(bijector, d, n): call(*a), pair)
+      tf.vectorized_map(functools.partial(of_pair, d, n), pair)
       for (d, _, n, _), pair in zip(found, arguments)
     ]
 

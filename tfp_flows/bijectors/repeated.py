@@ -111,6 +111,9 @@ class Repeated(reversible.Composition):
         steps.append(serialization.deserialize(_with_seeds_of(step, i)))
     return cls(steps, **config)
 
+  def _remade(self, overrides):
+    return type(self).from_config(self.get_config() | overrides)
+
   @property
   def template(self) -> tfb.Bijector:
     """The layer that each step is, whose own weights mean nothing."""
