@@ -19,6 +19,7 @@ __all__ = [
   'check_bijectors',
   'forward_and_log_det',
   'inverse_and_log_det',
+  'takes_condition',
 ]
 
 tfb = tfp.bijectors
@@ -320,6 +321,17 @@ def _rebuilt(config, values, frozen):
   bijector = serialization.deserialize(config)
   keras_parameters.set_state(bijector, values, frozen)
   return bijector
+
+
+def takes_condition(bijector: tfb.Bijector) -> bool:
+  """Whether any bijector, or a part of it, depends on a condition."""
+  while isinstance(bijector, tfp_private.Invert):
+    bijector = bijector.bijector
+  if isinstance(bijector, FlowBijector):
+    return bijector.takes_condition
+  if walk.is_composition(bijector):
+    return any(takes_condition(b) for b in tf.nest.flatten(bijector.bijectors))
+  return walk.accepts_condition(bijector)
 
 
 def check_bijectors(bijectors: Any, owner: str) -> None:

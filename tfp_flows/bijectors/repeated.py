@@ -137,7 +137,7 @@ class Repeated(reversible.Composition):
 
   @property
   def takes_condition(self) -> bool:
-    return getattr(self._template(), 'takes_condition', False)
+    return flow_bijector.takes_condition(self._template())
 
   def _forward_event_shape(self, shape):
     return self._template().forward_event_shape(shape)

@@ -31,12 +31,6 @@ def in_xla() -> bool:
   return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
 
 
-def has_tangents(tensors: Sequence[tf.Tensor | tf.Variable]) -> bool:
-  """Whether a forward accumulator watches one of `tensors`."""
-  watched = [getattr(t, 'handle', t) for t in tensors]
-  return bool(forwardprop_util.pack_tangents(watched).tangents)
-
-
 # Whether a gradient tape or a forward accumulator sees what is computed.
 is_recording = record.could_possibly_record
 

@@ -125,7 +125,7 @@ class Inference:
       estimates = [estimate(s) for s in seeds.split(seed, num_estimates)]
     else:
       estimates = _until(max_standard_error, estimate, seeds.split(seed, most))
-    mean = self._solved(tf.reduce_mean(estimates, axis=0))
+    mean = self._numbers(tf.reduce_mean(estimates, axis=0))
     return (mean, _standard_error(estimates)) if standard_error else mean
 
   def _one_log_prob(self, x, condition, seed, num_samples, estimator):
@@ -291,6 +291,15 @@ class Inference:
       )
     return value
 
+  def _numbers(self, log_prob):
+    """Log-likelihoods, none of which is NaN; outside of a support they may be -inf."""
+    log_prob = self._solved(log_prob)
+    if not tf.is_symbolic_tensor(log_prob):
+      rows = np.flatnonzero(np.isnan(log_prob))
+      if rows.size:
+        raise diagnosis.outside_of_support(rows, np.size(log_prob))
+    return log_prob
+
   def _quantized(self, x):
     x = tf.nest.map_structure(self._solved, x)
     if not tf.is_symbolic_tensor(x) and not tf.reduce_all(tf.math.is_finite(x)):
@@ -304,6 +313,7 @@ class Inference:
   def as_examples(self, x) -> tf.Tensor:
     """`x` as a tensor of the dtype of the model, or integers, after checks."""
     if not tf.is_symbolic_tensor(x):
+      inputs.check_event(np.shape(x), self.distribution.event_shape)
       inputs.check_values(np.asarray(x), self.num_bins)
     return tf.convert_to_tensor(x) if self.dequantization else self._cast(x)
 
