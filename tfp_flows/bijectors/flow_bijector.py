@@ -345,7 +345,7 @@ def _broadcast_batch(x, event_ndims, condition):
   if static.is_fully_defined():
     return tf.broadcast_to(x, static + event)
   both = tf.broadcast_dynamic_shape(tf.shape(x)[: batch.rank], tf.shape(condition)[:-1])
-  x = tf.broadcast_to(x, tf.concat([both, event], axis=0))
+  x = tf.broadcast_to(x, tf.concat([both, tf.shape(x)[batch.rank :]], axis=0))
   return tf.ensure_shape(x, static + event)
 
 

@@ -175,7 +175,9 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
 
   def call(self, x, condition=None, training=False, seed=None):
     if seed is None:
-      seed = self._next_seed(self._noise if training else self._test_noise)
+      # In evaluation examples differ in their noise, and batches do not.
+      state = self._test_noise.state
+      seed = self._next_seed(self._noise) if training else tf.cast(state, tf.int32)
     return self._likelihood.log_prob(x, condition, seed, training=bool(training))
 
   def _next_seed(self, generator):
