@@ -642,7 +642,8 @@ def test_damaged_descriptions_of_data(run_dir, tmp_path, capsys):
   shutil.copytree(run_dir, tmp_path / 'run')
   for text in ('', '{', '[]', '{}', '{"event_shape": 3}'):
     (tmp_path / 'run' / 'data.json').write_text(text)
-    message = fails(capsys, sample, f'--flagfile={tmp_path}/run/flags.txt')
+    words = (f'--flagfile={tmp_path}/run/flags.txt', f'--workdir={tmp_path}/run')
+    message = fails(capsys, sample, *words)
     assert 'data.json; the file is damaged' in message or 'needs of its data' in message
 
 
