@@ -56,6 +56,7 @@ _MODULES = {
   ],
   'distributions': ['Flow', 'UniformDequantization', 'given'],
   'internal.estimation': ['estimation'],
+  'internal.example_keys': ['example_keys'],
   'internal.reports': ['flow_report'],
   'math': [
     'DormandPrince',

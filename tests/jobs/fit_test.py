@@ -154,6 +154,20 @@ def test_float64_tensors():
   np.testing.assert_allclose(model.predict(dataset, verbose=0), expected, atol=1e-5)
 
 
+def test_adapt_to_an_exact_zero_under_a_logit():
+  layers = tff.Sequential([tfb.Invert(tfb.Sigmoid()), tff.ActNorm([2])])
+  base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
+  model = fast(tfd.TransformedDistribution(base, tfb.Invert(layers)))
+  x = np.random.default_rng(0).uniform(size=[50, 2]).astype('f4')
+  model.adapt(x)
+  before = [v.numpy() for v in model.distribution.variables]
+  x[3, 0] = 0.0
+  with pytest.raises(ValueError, match='latents are finite.*exact 0 or 1'):
+    model.adapt(x)
+  for variable, value in zip(model.distribution.variables, before):
+    np.testing.assert_array_equal(variable, value)
+
+
 def test_another_condition_at_the_second_fit():
   x = points(4)
   model = fast(tff.real_nvp([2], num_steps=1, width=4, condition_size=2))

@@ -35,8 +35,8 @@ def report(
   deviation divided by the root of their number. With R > 1 estimates of each
   likelihood the standard error of the estimates, the standard deviation of the R
   means divided by the root of R, is added in quadrature and also given by itself:
-  examples of one batch share random numbers of terms. The sum is an upper estimate,
-  as the former has the noise of each example, too.
+  equal examples share their noise. The sum is an upper estimate, as the former has
+  the noise of each example, too.
 
   Beside the mean there are the median and the mean of the middle 90 %, which few
   examples do not change; examples that are far less likely than the rest are named.
@@ -198,8 +198,9 @@ def _log_probs(model, data, part, num_samples, num_estimates, estimator):
   """Log-likelihoods `[num_estimates, examples]`."""
   batches = runs.eval_batches(getattr(data, part), data)
   values = []
-  for i, (x, condition, weight) in enumerate(batches):
-    first = tf.constant([FLAGS.seed, i])
+  for x, condition, weight in batches:
+    # Examples have noise of their own, and batches do not.
+    first = tf.constant([FLAGS.seed, 0])
     others = range(1, num_estimates)
     seeds = [
       first,

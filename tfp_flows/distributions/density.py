@@ -81,7 +81,7 @@ class Density:
     return (
       self.base_takes_condition
       or any(layer.takes_condition for layer in layers)
-      or any(_takes_condition(b) for b in self.bijectors)
+      or any(flow_bijector.takes_condition(b) for b in self.bijectors)
     )
 
   def log_prob(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
@@ -192,15 +192,6 @@ def _has_parts(bijector):
   return walk.is_composition(_uninverted(bijector))
 
 
-def _takes_condition(bijector):
-  bijector = _uninverted(bijector)
-  if isinstance(bijector, flow_bijector.FlowBijector):
-    return bijector.takes_condition
-  if walk.is_composition(bijector):
-    return any(_takes_condition(b) for b in tf.nest.flatten(bijector.bijectors))
-  return walk.accepts_condition(bijector)
-
-
 class Bound(flow_bijector.FlowBijector):
   """Several bijectors as one that passes the condition on, or that holds it.
 
@@ -237,7 +228,7 @@ class Bound(flow_bijector.FlowBijector):
 
   @property
   def takes_condition(self) -> bool:
-    return any(_takes_condition(b) for b in self._bijectors)
+    return any(flow_bijector.takes_condition(b) for b in self._bijectors)
 
   def _with_log_det(self, x, direction, condition):
     condition = condition if self._condition is None else self._condition

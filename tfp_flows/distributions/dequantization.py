@@ -84,20 +84,28 @@ class UniformDequantization(serialization.Configurable):
       return tf.uint8
     return tf.uint16 if self.num_bins <= 2**16 else tf.int32
 
-  def dequantize(self, x: tf.Tensor, seed: Any, dtype: Any = tf.float32) -> tf.Tensor:
+  def dequantize(
+    self,
+    x: tf.Tensor,
+    seed: Any,
+    dtype: Any = tf.float32,
+    keys: tf.Tensor | None = None,
+  ) -> tf.Tensor:
     """`x + u`.
 
     Args:
       x: integers, of any dtype.
       seed: int or stateless seed `[2]`; the same gives the same noise.
       dtype: of the result.
+      keys: of the examples, `[*batch, 2]`, for noise that does not depend on their
+        places; see `tff.example_keys`.
 
     Returns:
       Floating-point tensor in `[x, x + 1)`.
     """
     x = tf.cast(x, dtype)
     seed = seeds.stateless_seed(seed)
-    noise = random.for_examples(random.uniform, tf.shape(x), seed, x.dtype)
+    noise = random.for_examples(random.uniform, tf.shape(x), seed, x.dtype, keys=keys)
     # 255 + (1 - 2^-24) rounds to 256, which belongs to the next cell.
     return tf.minimum(x + noise, tf.math.nextafter(x + 1.0, x))
 
@@ -112,6 +120,7 @@ class UniformDequantization(serialization.Configurable):
     x: tf.Tensor,
     seed: Any,
     num_samples: int = 1,
+    keys: tf.Tensor | None = None,
     **kwargs,
   ) -> tf.Tensor:
     """A stochastic lower bound of `log P(x)`, in nats.
@@ -122,6 +131,7 @@ class UniformDequantization(serialization.Configurable):
       seed: int or stateless seed `[2]`.
       num_samples: `K`. The bound is `E[log(mean_k p(x + u_k))]`: with one sample
         the usual bound, and tighter with more [(Burda et al., 2016)][1].
+      keys: of the examples with their samples, `[batch, 2]` or `[K, batch, 2]`.
       **kwargs: passed to `distribution.log_prob`, as `condition`.
 
     Returns:
@@ -141,7 +151,7 @@ class UniformDequantization(serialization.Configurable):
     x = tf.convert_to_tensor(x)
     if num_samples > 1:
       x = tf.broadcast_to(x, tf.concat([[num_samples], tf.shape(x)], 0))
-    v = self.dequantize(x, seed, distribution.dtype)
+    v = self.dequantize(x, seed, distribution.dtype, keys)
     log_prob = distribution.log_prob(v, **kwargs)
     if num_samples == 1:
       return log_prob

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
@@ -30,12 +31,6 @@ def in_xla() -> bool:
   return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
 
 
-def has_tangents(tensors: Sequence[tf.Tensor | tf.Variable]) -> bool:
-  """Whether a forward accumulator watches one of `tensors`."""
-  watched = [getattr(t, 'handle', t) for t in tensors]
-  return bool(forwardprop_util.pack_tangents(watched).tangents)
-
-
 # Whether a gradient tape or a forward accumulator sees what is computed.
 is_recording = record.could_possibly_record
 
@@ -46,6 +41,18 @@ VariableWatcher = record.VariableWatcher
 # builds the derivatives of each loop with it, be they wanted or not, and those of
 # loops in loops take it many seconds.
 stop_recording = record.stop_recording
+
+
+def has_tangents(values: Any) -> bool:
+  """Whether a `tf.autodiff.ForwardAccumulator` follows one of `values`.
+
+  Args:
+    values: a structure of tensors, variables and numbers.
+  """
+  # It watches the handle of a variable.
+  handles = [getattr(v, 'handle', v) for v in tf.nest.flatten(values)]
+  tensors = [tf.convert_to_tensor(h) for h in handles if tf.is_tensor(h)]
+  return bool(forwardprop_util.pack_tangents(tensors).tangents)
 
 
 @contextlib.contextmanager

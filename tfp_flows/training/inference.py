@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,10 @@ from tfp_flows.training import draws
 from tfp_flows.training import inputs
 
 __all__ = ['Compiled', 'Inference', 'SamplingError']
+
+
+# Of one example, unless the caller says another number.
+_MOST_ESTIMATES = 256
 
 
 class SamplingError(ValueError):
@@ -58,11 +63,17 @@ class Inference:
     condition=None,
     seed=None,
     num_samples: int = 1,
-    num_estimates: int = 1,
+    num_estimates: int | None = None,
     standard_error: bool = False,
     estimator: Callable[..., Any] | None = None,
+    max_standard_error: float | None = None,
   ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """Log-likelihood of each example, in nats.
+
+    The noise of an example depends on the seed and on the example alone: neither on
+    the others in the batch nor on its place among them. Equal examples have equal
+    noise and equal numbers. (Continuous flows choose their steps for the whole batch:
+    their numbers depend on it within the tolerance of the solver.)
 
     Args:
       x: examples; integers if the model dequantizes.
@@ -71,18 +82,33 @@ class Inference:
         log-dets; None draws one.
       num_samples: of the bound, see `UniformDequantization.log_prob`.
       num_estimates: independent estimates, of which the mean is returned: of the
-        dequantization and of stochastic log-dets.
+        dequantization and of stochastic log-dets; None is 1, or with
+        `max_standard_error` at most 256.
       standard_error: whether the standard error of that mean is returned, too;
         needs two estimates or more.
       estimator: `ExactLogDet` or the like, instead of that which the layers have
         for evaluation; hashable, and compiled for each anew.
+      max_standard_error: in nats, greater than 0; estimates are made until the
+        standard error of each example, itself an estimate of 8 or more, is at most
+        that, or there are `num_estimates` of them.
 
     Returns:
       Tensor of the batch shape, or two.
 
     Raises:
-      ValueError: if `num_estimates` is too small.
+      ValueError: if `num_estimates` is too small, or `max_standard_error` no positive
+        number.
+
+    Warns:
+      UserWarning: if `num_estimates` do not reach `max_standard_error`.
     """
+    if max_standard_error is not None:
+      if not max_standard_error > 0:
+        raise ValueError(
+          f'Expected max_standard_error > 0, in nats; received {max_standard_error}.'
+        )
+      most, num_estimates = num_estimates or _MOST_ESTIMATES, 2
+    num_estimates = 1 if num_estimates is None else num_estimates
     if num_estimates < 1 + standard_error:
       raise ValueError(
         f'Expected num_estimates >= {1 + standard_error}'
@@ -91,15 +117,16 @@ class Inference:
       )
     x, condition = self.as_examples(x), self._as_condition(condition)
     seed = self._seed_of(seed)
-    estimates = [
-      self._one_log_prob(x, condition, s, num_samples, estimator)
-      for s in seeds.split(seed, num_estimates)
-    ]
-    mean = self._solved(tf.reduce_mean(estimates, axis=0))
-    if not standard_error:
-      return mean
-    deviation = tf.math.reduce_std(estimates, axis=0)
-    return mean, deviation / (num_estimates - 1) ** 0.5
+
+    def estimate(seed):
+      return self._one_log_prob(x, condition, seed, num_samples, estimator)
+
+    if max_standard_error is None:
+      estimates = [estimate(s) for s in seeds.split(seed, num_estimates)]
+    else:
+      estimates = _until(max_standard_error, estimate, seeds.split(seed, most))
+    mean = self._numbers(tf.reduce_mean(estimates, axis=0))
+    return (mean, _standard_error(estimates)) if standard_error else mean
 
   def _one_log_prob(self, x, condition, seed, num_samples, estimator):
     if num_samples == 1 or self.dequantization is None:
@@ -265,6 +292,15 @@ class Inference:
       )
     return value
 
+  def _numbers(self, log_prob):
+    """Log-likelihoods, none of which is NaN; outside of a support they may be -inf."""
+    log_prob = self._solved(log_prob)
+    if not tf.is_symbolic_tensor(log_prob):
+      rows = np.flatnonzero(np.isnan(log_prob))
+      if rows.size:
+        raise diagnosis.outside_of_support(rows, np.size(log_prob))
+    return log_prob
+
   def _quantized(self, x):
     x = tf.nest.map_structure(self._solved, x)
     if not tf.is_symbolic_tensor(x) and not tf.reduce_all(tf.math.is_finite(x)):
@@ -278,10 +314,14 @@ class Inference:
   def as_examples(self, x) -> tf.Tensor:
     """`x` as a tensor of the dtype of the model, or integers, after checks."""
     if not tf.is_symbolic_tensor(x):
+      inputs.check_event(np.shape(x), self.distribution.event_shape)
       inputs.check_values(np.asarray(x), self.num_bins)
-    return tf.convert_to_tensor(
-      x, None if self.dequantization else self.distribution.dtype
-    )
+    return tf.convert_to_tensor(x) if self.dequantization else self._cast(x)
+
+  def _cast(self, x):
+    # NumPy rounds once, TensorFlow would take Python's floats for float32.
+    x = x if tf.is_tensor(x) else np.asarray(x)
+    return tf.cast(x, self.distribution.dtype)
 
   def _seed_of(self, seed):
     return self._next_seed(self._noise) if seed is None else seeds.stateless_seed(seed)
@@ -321,3 +361,29 @@ class Inference:
       key, lambda: tf.function(fn, autograph=False, jit_compile=uses_xla)
     )
     return function(*args)
+
+
+def _until(bound, estimate, seeds):
+  """Estimates, until their means have standard errors of at most `bound`."""
+  estimates = [estimate(s) for s in seeds[:2]]
+  for seed in seeds[2:]:
+    error = np.asarray(_standard_error(estimates))
+    # Few of them may agree by chance, but not in every digit.
+    if not error.any() or (len(estimates) >= 8 and (error <= bound).all()):
+      return estimates
+    estimates.append(estimate(seed))
+  error = np.asarray(_standard_error(estimates))
+  if not (error <= bound).all():
+    warnings.warn(
+      f'Expected a standard error of {bound:g} nats for each example; received up to '
+      f'{error.max():.3g}, and more than that for {(error > bound).sum()} of '
+      f'{error.size}, after {len(estimates)} estimates. Raise num_estimates, or pass '
+      f'an exact estimator.',
+      UserWarning,
+      stacklevel=3,
+    )
+  return estimates
+
+
+def _standard_error(estimates):
+  return tf.math.reduce_std(estimates, axis=0) / (len(estimates) - 1) ** 0.5

@@ -13,6 +13,7 @@ from tfp_flows.bijectors import preprocess
 from tfp_flows.distributions import density as density_lib
 from tfp_flows.distributions import dequantization as dequantization_lib
 from tfp_flows.internal import estimation
+from tfp_flows.internal import example_keys
 from tfp_flows.internal import keras_parameters
 
 __all__ = ['Likelihood']
@@ -52,6 +53,9 @@ class Likelihood:
     self.distribution, self.density = distribution, density_lib.Density(distribution)
     self.dequantization = dequantization or _default_dequantization(distribution)
     self._condition_size = keras_parameters.condition_size(distribution)
+    # Continuous and residual flows know it.
+    parts = distribution.submodules
+    self._has_estimates = any(hasattr(part, 'is_estimated') for part in parts)
     self._layers = [
       m for m in distribution.submodules if isinstance(m, flow_bijector.FlowBijector)
     ]
@@ -70,19 +74,27 @@ class Likelihood:
     estimator: Callable[..., Any] | None = None,
     training: bool = False,
   ) -> tf.Tensor:
-    """Log-likelihood of each example, or its bound, in nats."""
-    with _estimation(seed, training, estimator):
+    """Log-likelihood of each example, or its bound, in nats.
+
+    Outside of training the noise belongs to the example, whatever its place in the
+    batch is, see `tff.example_keys`.
+    """
+    x, keys = (x, None) if training else self._with_keys(x, condition)
+    if keys is not None and num_samples > 1 and self.dequantization is not None:
+      keys = _of_samples(keys, num_samples)
+    with _estimation(seed, training, estimator, keys):
       if self.dequantization is None:
-        return self.density.log_prob(x, condition)
+        return self.density.log_prob(self.dequantized(x, seed), condition)
       return self.dequantization.log_prob(
-        self.density, x, seed, num_samples, **_given(condition)
+        self.density, x, seed, num_samples, keys, **_given(condition)
       )
 
   def log_prob_dequantized(
     self, v, condition, seed, estimator: Callable[..., Any] | None = None
   ) -> tf.Tensor:
     """The logarithm of the density at `v`, in nats."""
-    with _estimation(seed, estimator=estimator):
+    v, keys = self._with_keys(v, condition)
+    with _estimation(seed, estimator=estimator, keys=keys):
       return self.density.log_prob(v, condition)
 
   def sample(
@@ -145,7 +157,8 @@ class Likelihood:
 
   def encode(self, x, condition, seed) -> Any:
     """Latents of examples."""
-    return self.encode_dequantized(self.dequantized(x, seed), condition)
+    x, keys = self._with_keys(x, condition)
+    return self.encode_dequantized(self.dequantized(x, seed, keys), condition)
 
   def encode_dequantized(self, v, condition) -> Any:
     """Latents of what the density is of."""
@@ -164,11 +177,22 @@ class Likelihood:
     """Initialises every layer from a batch of examples.
 
     Raises:
-      ValueError: if a layer that adapts is not on the way from data to latent.
+      ValueError: if a layer that adapts is not on the way from data to latent, or if
+        a latent is not finite; nothing is changed then.
     """
+    bijectors = self._latent_density().bijectors
+    kept = [(v, tf.identity(v)) for v in self.distribution.variables]
     x = self.dequantized(x, seed)
-    for bijector in self._latent_density().bijectors:
+    for bijector in bijectors:
       x = flow_bijector.adapt(bijector, x, condition, inverted=True)
+    if not all(np.isfinite(part).all() for part in tf.nest.flatten(x)):
+      for variable, value in kept:
+        variable.assign(value)
+      raise ValueError(
+        'Expected examples whose latents are finite; received some that a layer maps '
+        'to NaN or infinity, as a logit does at an exact 0 or 1. Nothing was adapted. '
+        'Move the data inside of the support, or change the layer at their end.'
+      )
     left = [m.name for m in self._layers if not getattr(m, 'adapted', True)]
     if left:
       raise ValueError(
@@ -223,11 +247,25 @@ class Likelihood:
         f'Labels enter as `tf.one_hot(labels, {size or "num_classes"})`.'
       )
 
-  def dequantized(self, x, seed) -> tf.Tensor:
+  def _with_keys(self, x, condition):
+    """`x` of the batch shape of both, and its keys, None if nothing is drawn for it."""
+    if self.dequantization is None and not self._has_estimates:
+      return x, None
+    dtype, event_ndims = self.distribution.dtype, len(self.distribution.event_shape)
+    x = tf.convert_to_tensor(x)
+    if condition is not None:
+      condition = tf.cast(condition, dtype)
+    keys = example_keys.example_keys(tf.cast(x, dtype), condition, event_ndims)
+    batch, event = x.shape[: x.shape.rank - event_ndims], x.shape[-event_ndims:]
+    if not batch.is_compatible_with(keys.shape[:-1]):
+      x = tf.broadcast_to(x, tf.concat([tf.shape(keys)[:-1], event], axis=0))
+    return x, keys
+
+  def dequantized(self, x, seed, keys=None) -> tf.Tensor:
     """Examples as the density takes them: with noise, if they are integers."""
     if self.dequantization is None:
-      return tf.convert_to_tensor(x, self.distribution.dtype)
-    return self.dequantization.dequantize(x, seed, self.distribution.dtype)
+      return tf.cast(x, self.distribution.dtype)
+    return self.dequantization.dequantize(x, seed, self.distribution.dtype, keys)
 
   def check_num_samples(
     self, num_samples: int, estimator: Callable[..., Any] | None = None
@@ -238,8 +276,10 @@ class Likelihood:
 
   def dequantized_often(self, x, seed, count) -> tf.Tensor:
     """`count` times `dequantized`, with other noise each time."""
+    x, keys = self._with_keys(x, None)
+    keys = keys if keys is None else _of_samples(keys, count)
     x = tf.broadcast_to(x, tf.concat([[count], tf.shape(x)], axis=0))
-    return self.dequantized(x, seed)
+    return self.dequantized(x, seed, keys)
 
   def _latent_density(self):
     if not self.has_latents:
@@ -248,6 +288,12 @@ class Likelihood:
         f'{type(self.distribution).__name__}.'
       )
     return self.density
+
+
+def _of_samples(keys, count):
+  """Keys of `count` samples of each example, `[count, *batch, 2]`."""
+  samples = tf.range(count)[(..., *[tf.newaxis] * (keys.shape.rank - 1))]
+  return example_keys.fold_in(keys, samples)
 
 
 def _centre(base):
@@ -270,10 +316,13 @@ def _scaled(z, centre, temperature):
   return z + (temperature - 1.0) * (z - centre)
 
 
-def _estimation(seed, training=False, estimator=None):
+def _estimation(seed, training=False, estimator=None, keys=None):
   """Stochastic log-dets have a seed apart from that of the dequantization."""
   return estimation.estimation(
-    tf.random.experimental.stateless_fold_in(seed, 1, alg='philox'), training, estimator
+    tf.random.experimental.stateless_fold_in(seed, 1, alg='philox'),
+    training,
+    estimator,
+    keys,
   )
 
 
