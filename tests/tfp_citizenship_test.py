@@ -69,7 +69,7 @@ def test_conditional_distribution_takes_the_keyword():
   x, condition = test_util.normal([3, 4]), test_util.normal([3, 2])
   first = flow.log_prob(x, condition=condition)
   assert np.abs(first - flow.log_prob(x, condition=condition + 1)).min() > 1e-6
-  assert flow.sample(3, seed=[0, 1], condition=condition).shape == (3, 4)
+  assert flow.sample(3, seed=[0, 1], condition=condition).shape == (3, 3, 4)
   with pytest.raises((ValueError, TypeError), match='condition'):
     flow.log_prob(tf.identity(x))
 

@@ -54,8 +54,9 @@ _MODULES = {
     'NeuralODE',
     'ResNet',
   ],
-  'distributions': ['UniformDequantization'],
+  'distributions': ['Flow', 'UniformDequantization', 'given'],
   'internal.estimation': ['estimation'],
+  'internal.example_keys': ['example_keys'],
   'internal.reports': ['flow_report'],
   'math': [
     'DormandPrince',
@@ -89,6 +90,7 @@ _MODULES = {
     'NonFiniteError',
     'ScaledSchedule',
     'StopOnNonFinite',
+    'Units',
     'export_saved_model',
     'export_stablehlo',
     'lipschitz_report',

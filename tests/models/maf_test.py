@@ -42,7 +42,7 @@ def test_density_integrates_to_one(name):
 def test_samples_and_their_densities(name):
   flow = small([5], condition_size=2, **OPTIONS[name])
   condition = test_util.normal([3, 2])
-  x, log_prob = flow.experimental_sample_and_log_prob(3, seed=0, condition=condition)
+  x, log_prob = flow.experimental_sample_and_log_prob(seed=0, condition=condition)
   assert x.shape == (3, 5)
   found = flow.log_prob(tf.identity(x), condition=condition)
   np.testing.assert_allclose(found, log_prob, atol=1e-8)

@@ -394,9 +394,10 @@ def test_condition_reaches_everything(digits):
   z = model.encode(digits, condition, seed=0)
   np.testing.assert_array_equal(model.decode(z, condition), digits)
   assert (model.decode(z, other).numpy() != digits).any()
-  samples = [model.sample(96, c, seed=0).numpy() for c in (condition, other)]
+  samples = [model.sample(condition=c, seed=0).numpy() for c in (condition, other)]
   assert (samples[0] != samples[1]).any()
-  x, log_prob = model.sample_and_log_prob(96, condition, seed=0)
+  assert samples[0].shape == digits.shape
+  x, log_prob = model.sample_and_log_prob(condition=condition, seed=0)
   found = model.distribution.log_prob(x, condition=condition)
   np.testing.assert_allclose(log_prob, found, rtol=1e-3)
 
@@ -505,7 +506,7 @@ def test_conditions_of_any_dtype_and_more_than_examples():
   for dtype in ('int64', 'float64'):
     np.testing.assert_array_equal(model.log_prob(x, onehot.astype(dtype)), expected)
   for dtype in ('int64', 'float64'):
-    model.sample(6, onehot.astype(dtype))
+    model.sample(condition=onehot.astype(dtype))
     model.fit(x, onehot.astype(dtype), verbose=0)
     model.adapt(x, onehot.astype(dtype))
   assert model.log_prob(x[0], onehot).shape == (6,)
@@ -524,8 +525,8 @@ def test_condition_through_the_default_keywords_of_tfp():
   model.adapt(x, c)
   model.fit(x, c, verbose=0)
   assert np.abs(model.log_prob(x, c) - model.log_prob(x, c + 1)).max() > 1e-3
-  assert model.sample(5, c, temperature=0.5).shape == (5, 2)
-  assert model.sample_and_log_prob(5, c)[1].shape == (5,)
+  assert model.sample(2, c, temperature=0.5).shape == (2, 5, 2)
+  assert model.sample_and_log_prob(condition=c)[1].shape == (5,)
 
 
 def test_empty_data_of_unknown_size():

@@ -149,15 +149,16 @@ def test_numbers_are_those_of_the_model(exported, name):
   assert len(calls) >= 4
 
 
-def test_one_condition_is_for_all_samples(exported):
+def test_samples_stand_before_the_rows_of_the_condition(exported):
   model, path, _ = exported[0]['real_nvp']
-  given = condition(model, 1)['condition']
+  given = condition(model, 5)['condition']
   sample = tf.saved_model.load(path).signatures['sample']
   seed = tf.constant([1, 2])
   found = sample(
     n=tf.constant(3), seed=seed, temperature=tf.constant(1.0), condition=given
   )
-  expected = model.sample(3, tf.repeat(given, 3, axis=0), seed=seed)
+  expected = model.sample(3, given, seed=seed)
+  assert expected.shape == (3, 5, 3)
   np.testing.assert_allclose(found['samples'], expected, rtol=0, atol=1e-5)
 
 

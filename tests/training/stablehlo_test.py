@@ -61,8 +61,7 @@ def make(name):
   rate = keras.optimizers.schedules.CosineDecay(1e-2, 100)
   # With a large epsilon the update is no sign of a gradient that may be rounding.
   optimizer = keras.optimizers.Adam(rate, epsilon=0.1, global_clipnorm=10.0)
-  # Samples are others without XLA.
-  model.compile(optimizer, jit_compile=name == 'affine')
+  model.compile(optimizer, jit_compile=False)
   return model
 
 
@@ -108,7 +107,9 @@ def test_numbers_are_those_of_the_model(exported, load):
     expected['decode'] = dict(x=model.decode(latents))
   if names is None:
     expected['encode'] = dict(latents=model.encode(seed=seed, **given))
-    drawn = model.sample(BATCH, temperature=0.7, seed=seed)
+    # The noise of XLA is other noise.
+    draw = tf.function(model.likelihood.sample, jit_compile=True, autograph=False)
+    drawn = draw(None, seed, [BATCH], tf.constant(0.7))
     expected['sample'] = dict(samples=drawn)
   inputs = dict(given, seed=seed, temperature=0.7, latents=latents)
   for name, outputs in expected.items():

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import walk
 from tfp_flows.internal import checks
 from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
@@ -20,6 +21,7 @@ __all__ = [
   'forward_and_log_det',
   'inverse_and_log_det',
   'set_trainable',
+  'takes_condition',
 ]
 
 tfb = tfp.bijectors
@@ -376,6 +378,17 @@ def set_trainable(bijector: tfb.Bijector, value: bool) -> None:
       part._set_trainable(value)
 
 
+def takes_condition(bijector: tfb.Bijector) -> bool:
+  """Whether any bijector, or a part of it, depends on a condition."""
+  while isinstance(bijector, tfp_private.Invert):
+    bijector = bijector.bijector
+  if isinstance(bijector, FlowBijector):
+    return bijector.takes_condition
+  if walk.is_composition(bijector):
+    return any(takes_condition(b) for b in tf.nest.flatten(bijector.bijectors))
+  return walk.accepts_condition(bijector)
+
+
 def check_bijectors(bijectors: Any, owner: str) -> None:
   """Raises `ValueError` unless `bijectors` is a list of bijectors."""
   is_list = isinstance(bijectors, (list, tuple))
@@ -397,16 +410,22 @@ def forward_and_log_det(
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """`bijector.forward(x)` and its log-det over `event_ndims`, from one call.
 
-  Any `tfb.Bijector` will do; only a `FlowBijector` gets the condition.
+  Any `tfb.Bijector` will do, and a composition of TFP passes the condition on. That
+  goes to each `FlowBijector`, and to others that take the keyword `condition`.
   """
   if isinstance(bijector, tfp_private.Invert):
     return inverse_and_log_det(bijector.bijector, x, event_ndims, condition)
   if isinstance(bijector, FlowBijector):
     y, log_det = bijector.forward_and_log_det(x, condition)
     return y, _sum_extra(log_det, event_ndims, bijector.forward_min_event_ndims)
+  if walk.is_composition(bijector):
+    step = lambda part, x, n: forward_and_log_det(part, x, n, condition)  # noqa: E731
+    return walk.through(bijector, x, event_ndims, False, step)
+  kwargs = _foreign_keywords(bijector, condition)
 
   def of_tfp(x):
-    return bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
+    log_det = bijector.forward_log_det_jacobian(x, event_ndims, **kwargs)
+    return bijector.forward(x, **kwargs), log_det
 
   return inspection.observed(bijector, of_tfp, x)
 
@@ -423,29 +442,36 @@ def inverse_and_log_det(
   if isinstance(bijector, FlowBijector):
     x, log_det = bijector.inverse_and_log_det(y, condition)
     return x, _sum_extra(log_det, event_ndims, bijector.inverse_min_event_ndims)
+  if walk.is_composition(bijector):
+    step = lambda part, y, n: inverse_and_log_det(part, y, n, condition)  # noqa: E731
+    return walk.through(bijector, y, event_ndims, True, step)
+  kwargs = _foreign_keywords(bijector, condition)
 
   def of_tfp(y):
-    return bijector.inverse(y), bijector.inverse_log_det_jacobian(y, event_ndims)
+    log_det = bijector.inverse_log_det_jacobian(y, event_ndims, **kwargs)
+    return bijector.inverse(y, **kwargs), log_det
 
   return inspection.observed(bijector, of_tfp, y)
+
+
+def _foreign_keywords(bijector, condition):
+  if condition is None or not walk.accepts_condition(bijector):
+    return {}
+  return dict(condition=condition)
 
 
 def _broadcast_batch(x, event_ndims, condition):
   """`x` with the batch shape that it has together with `condition`."""
   batch = x.shape[: x.shape.rank - event_ndims]
-  other = condition.shape[:-1]
-  if batch.is_fully_defined() and other.is_fully_defined():
-    both = _broadcast_shapes(batch, other)
-    if both == batch:
-      return x
-  elif batch.rank >= other.rank:
-    return x  # Checking sizes at run time would cost static shapes.
-  else:
-    both = tf.broadcast_dynamic_shape(
-      tf.shape(x)[: batch.rank], tf.shape(condition)[:-1]
-    )
+  static = _broadcast_shapes(batch, condition.shape[:-1])
+  if static == batch and static.is_fully_defined():
+    return x
   event = x.shape[x.shape.rank - event_ndims :]
-  return tf.broadcast_to(x, tf.concat([both, event], axis=0))
+  if static.is_fully_defined():
+    return tf.broadcast_to(x, static + event)
+  both = tf.broadcast_dynamic_shape(tf.shape(x)[: batch.rank], tf.shape(condition)[:-1])
+  x = tf.broadcast_to(x, tf.concat([both, tf.shape(x)[batch.rank :]], axis=0))
+  return tf.ensure_shape(x, static + event)
 
 
 def _broadcast_shapes(batch, other):
@@ -471,8 +497,8 @@ def adapt(
 ) -> tf.Tensor:
   """Runs `x` through `bijector`, initialising each `FlowBijector` on its way.
 
-  Walks into `tfb.Invert`, `tfb.Chain` and `tfb.Blockwise`. A layer that is passed
-  through its inverse is left as it is.
+  Walks into `tfb.Invert`, `tfb.Chain`, `tfb.Blockwise` and `tfb.JointMap`. A layer
+  that is passed through its inverse is left as it is.
 
   Args:
     bijector: any bijector.
@@ -485,17 +511,13 @@ def adapt(
   """
   if isinstance(bijector, tfp_private.Invert):
     return adapt(bijector.bijector, x, condition, not inverted)
-  if isinstance(bijector, tfp_private.Chain):
-    order = bijector.bijectors if inverted else reversed(bijector.bijectors)
-    for part in order:
-      x = adapt(part, x, condition, inverted)
-    return x
-  if isinstance(bijector, tfp_private.Blockwise):
-    sizes = [int(n) for n in bijector.block_sizes]
-    parts = zip(bijector.bijectors, tf.split(x, sizes, axis=-1))
-    return tf.concat([adapt(b, p, condition, inverted) for b, p in parts], axis=-1)
+  if walk.is_composition(bijector):
+    step = lambda part, x, _: (adapt(part, x, condition, inverted), 0.0)  # noqa: E731
+    return walk.through(bijector, x, None, inverted, step)[0]
   if not isinstance(bijector, FlowBijector):
-    return bijector.inverse(x) if inverted else bijector.forward(x)
+    kwargs = _foreign_keywords(bijector, condition)
+    go = bijector.inverse if inverted else bijector.forward
+    return go(x, **kwargs)
   if inverted:
     return bijector.inverse(x, condition=condition)
   return bijector.adapt(x, condition)

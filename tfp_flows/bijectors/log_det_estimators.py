@@ -61,7 +61,15 @@ class TruncatedLogDet:
 
   def __call__(self, g, x, event_ndims, seed) -> log_det.LogDetEstimate:
     return log_det.series_log_det(
-      g, x, event_ndims, seed, self.num_terms, None, self.noise, self.num_samples
+      g,
+      x,
+      event_ndims,
+      seed,
+      self.num_terms,
+      None,
+      self.noise,
+      self.num_samples,
+      estimation.current().keys_for(x, event_ndims),
     )
 
 
@@ -100,6 +108,7 @@ class RouletteLogDet:
       self.lengths,
       self.noise,
       self.num_samples,
+      estimation.current().keys_for(x, event_ndims),
     )
 
   def problem(self, lipschitz: float) -> str | None:

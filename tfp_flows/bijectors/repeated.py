@@ -145,7 +145,7 @@ class Repeated(tf_private.Following, reversible.Composition):
 
   @property
   def takes_condition(self) -> bool:
-    return getattr(self._template(), 'takes_condition', False)
+    return flow_bijector.takes_condition(self._template())
 
   def _forward_event_shape(self, shape):
     return self._template().forward_event_shape(shape)
@@ -210,13 +210,17 @@ class Repeated(tf_private.Following, reversible.Composition):
         steps are then returned beside the last state, stacked.
     """
     weights = [weight_values.value(v) for v in self._weights]
-    loop = self._unrolled
-    is_observed = inspection.innermost() is not None
-    if self._in_loop and not tf.executing_eagerly() and not is_observed:
-      # TensorFlow's forward mode knows no loops.
-      if not tf_private.has_tangents([state, weights]):
-        loop = self._looped
-    return loop(body, state, weights, backward, collect)
+    run = self._looped if self._can_loop(state, weights) else self._unrolled
+    return run(body, state, weights, backward, collect)
+
+  def _can_loop(self, state, weights):
+    if not self._in_loop or tf.executing_eagerly() or inspection.innermost():
+      return False
+    if tf_private.has_tangents([state, weights]):
+      return False  # TensorFlow's forward mode knows no loops.
+    # XLA cannot compile gradients of loops over tensors of sizes unknown to the graph.
+    is_known = all(t.shape.is_fully_defined() for t in tf.nest.flatten(state))
+    return is_known or not tf_private.in_xla()
 
   def _unrolled(self, body, state, weights, backward, collect):
     columns = [tf.unstack(w, num=self._count) for w in weights]

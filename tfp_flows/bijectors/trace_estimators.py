@@ -13,7 +13,7 @@ from tfp_flows.math import divergence
 __all__ = ['ExactTrace', 'HutchinsonTrace', 'Trace', 'trace_estimator']
 
 # An exact trace takes as many products as there are dimensions, at each evaluation.
-_EXACT_UP_TO = 16
+_EXACT_UP_TO = 64
 
 FieldAt = Callable[[Callable[..., Any], tf.Tensor], divergence.FieldAt]
 
@@ -62,7 +62,8 @@ class HutchinsonTrace:
 
   def draw(self, x: tf.Tensor, event_ndims: int, seed: tf.Tensor) -> FieldAt:
     """A function of the field and a point, for one solve."""
-    noise = divergence.hutchinson_noise(self.noise, x, seed, self.num_samples)
+    keys = estimation.current().keys_for(x, event_ndims)
+    noise = divergence.hutchinson_noise(self.noise, x, seed, self.num_samples, keys)
     return lambda f, x: divergence.hutchinson_divergence(f, x, event_ndims, noise)
 
 
@@ -75,7 +76,7 @@ class Trace:
 
   Attributes:
     training: `ExactTrace` or `HutchinsonTrace`.
-    evaluation: the same; None is exact up to 16 dimensions, and above `training`.
+    evaluation: the same; None is exact up to 64 dimensions, and above `training`.
   """
 
   training: Any = HutchinsonTrace()

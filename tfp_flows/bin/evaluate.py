@@ -9,7 +9,11 @@ flags.DEFINE_enum(
   'part', 'test', ['train', 'validation', 'test'], 'Part of the data set.'
 )
 flags.DEFINE_integer(
-  'noise_samples', 1, 'Dequantizations per example; more tighten the bound.', 1
+  'noise_samples',
+  1,
+  'Dequantizations per example; more tighten the bound. Not with estimated '
+  'log-determinants.',
+  1,
 )
 flags.DEFINE_integer(
   'estimates',
@@ -29,7 +33,7 @@ def main() -> None:
   found = flags.FLAGS
   workdir = runs.Workdir(found.workdir)
   workdir.check_same_model()
-  data = runs.load_data()
+  data = runs.load_trained_data(workdir)
   model = runs.trained_model(data)
   path = workdir.file(f'evaluation_{found.part}.json')
   evaluation.report(
@@ -39,6 +43,7 @@ def main() -> None:
     path,
     num_samples=found.noise_samples,
     num_estimates=found.estimates,
+    digest=workdir.digest(),
   )
 
 

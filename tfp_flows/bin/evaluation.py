@@ -1,6 +1,7 @@
 """The likelihood of a part of the data, with its standard error."""
 
 import json
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -8,12 +9,13 @@ from absl import flags
 
 from tfp_flows import bijectors
 from tfp_flows import data as data_lib
+from tfp_flows.bin import cli
 from tfp_flows.bin import runs
 from tfp_flows.math import bits
 from tfp_flows.training import files
 from tfp_flows.training import flow_model
 
-__all__ = ['report']
+__all__ = ['report', 'warn_of_repeating']
 
 FLAGS = flags.FLAGS
 
@@ -25,6 +27,7 @@ def report(
   path: str,
   num_samples: int = 1,
   num_estimates: int = 0,
+  digest: str = '',
 ) -> None:
   """Prints the mean likelihood of a part and writes it to a JSON file.
 
@@ -32,8 +35,11 @@ def report(
   deviation divided by the root of their number. With R > 1 estimates of each
   likelihood the standard error of the estimates, the standard deviation of the R
   means divided by the root of R, is added in quadrature and also given by itself:
-  examples of one batch share random numbers of terms. The sum is an upper estimate,
-  as the former has the noise of each example, too.
+  equal examples share their noise. The sum is an upper estimate, as the former has
+  the noise of each example, too.
+
+  Beside the mean there are the median and the mean of the middle 90 %, which few
+  examples do not change; examples that are far less likely than the rest are named.
 
   Args:
     model: trained.
@@ -42,8 +48,18 @@ def report(
     path: of the JSON file.
     num_samples: of the dequantization bound.
     num_estimates: R; 0 is 4 if log-determinants are estimated, else 1.
+    digest: of the data that the model was trained on; empty if unknown.
+
+  Raises:
+    UsageError: for several dequantizations with estimated log-determinants.
   """
   estimator = _estimator()
+  if num_samples > 1 and model.num_bins and _is_estimated(model, estimator):
+    raise cli.UsageError(
+      f'Expected --noise_samples=1 with estimated log-determinants, as the logarithm '
+      f'of a mean of their exponentials is no lower bound; received {num_samples}. '
+      f'Pass --log_det=exact, if it is not too slow.'
+    )
   num_estimates = num_estimates or (4 if _is_estimated(model, estimator) else 1)
   passes = _log_probs(model, data, part, num_samples, num_estimates, estimator)
   log_prob = passes.mean(axis=0)
@@ -58,6 +74,9 @@ def report(
     examples=count,
     nats=float(-log_prob.mean()),
     nats_standard_error=float(error),
+    nats_median=float(np.median(-log_prob)),
+    nats_trimmed_mean=_trimmed_mean(-log_prob),
+    data_digest=data.digest,
   )
   if FLAGS.log_det:
     result['log_det'] = repr(estimator)
@@ -73,7 +92,7 @@ def report(
       f'{result["bits_per_dim"]:.4f} bits/dim, standard error '
       f'{result["bits_per_dim_standard_error"]:.4f} ({text})'
     )
-  if data.deviation is not None:
+  if data.deviation is not None and (data.deviation != 1.0).any():
     # The density of the columns as they are in the file has this Jacobian.
     own = result['nats'] + float(np.log(data.deviation).sum())
     result['nats_in_units_of_the_data'] = own
@@ -84,9 +103,79 @@ def report(
       f'{num_estimates} estimates'
     )
   print(f'{part}: {text}, {count} examples', flush=True)
+  if unlikely := _unlikely(-log_prob, data, part):
+    result['unlikely_examples'] = unlikely
+    _warn(_about_unlikely(unlikely, result))
+  if data.repeating:
+    result['columns_without_density'] = [
+      data.columns[i] if data.columns else i + 1 for i in data.repeating
+    ]
+  if digest and digest != data.digest:
+    result['data_digest_of_training'] = digest
+    _warn(
+      f'Expected the data of the run, digest {digest}; those of '
+      f'--dataset={FLAGS.dataset} have digest {data.digest}: examples were changed, '
+      f'added or removed since. The parts are others, too, and the model may have been '
+      f'trained on examples of this {part} set.'
+    )
   with files.replacing(path) as whole, open(whole, 'w') as file:
     # One example has no standard error, and JSON no NaN.
     json.dump({k: None if v != v else v for k, v in result.items()}, file, indent=2)
+
+
+def warn_of_repeating(data: data_lib.Data) -> None:
+  """Names the columns that no density fits, if there are any."""
+  if data.repeating:
+    columns = data_lib.named_columns(data.repeating, data.columns)
+    _warn(
+      f'Expected numbers that hardly ever repeat; those of column {columns} do, as '
+      f'integers and rounded numbers. They have no density: one that is fitted to them '
+      f'grows without bound, and its likelihood means nothing. Add noise as wide as '
+      f'their resolution, or drop them.'
+    )
+
+
+def _warn(text):
+  print(f'warning: {text}', file=sys.stderr)
+
+
+def _trimmed_mean(nats):
+  """The mean of the middle 90 %."""
+  cut = len(nats) // 20
+  return float(np.sort(nats)[cut : len(nats) - cut].mean())
+
+
+# Examples that are named, at most.
+_MOST_NAMED = 10
+
+
+def _unlikely(nats, data, part):
+  """The worst examples that are beyond any spread of the others, the worst first."""
+  low, middle, high = np.quantile(nats, [0.25, 0.5, 0.75])
+  spread = max(high - low, 1e-3 * (1 + abs(middle)))
+  found = np.flatnonzero(nats > middle + 20 * spread)
+  found = found[np.argsort(-nats[found])][:_MOST_NAMED]
+  rows = data.rows.get(part)
+  return [
+    dict(index=int(i), nats=float(nats[i]))
+    | ({} if rows is None else dict(row_of_the_file=int(rows[i]) + 1))
+    for i in found
+  ]
+
+
+def _about_unlikely(unlikely, result):
+  texts = [
+    f'{e["index"]}'
+    + (f' (row {e["row_of_the_file"]} of the file)' if 'row_of_the_file' in e else '')
+    + f': {e["nats"]:.4g} nats'
+    for e in unlikely
+  ]
+  return (
+    f'Some examples of the {result["part"]} set, counted from 0, are far less likely '
+    f'than the others and rule the mean: {"; ".join(texts)}. The median is '
+    f'{result["nats_median"]:.4f} nats, the mean of the middle 90 % '
+    f'{result["nats_trimmed_mean"]:.4f}.'
+  )
 
 
 def _estimator():
@@ -109,8 +198,9 @@ def _log_probs(model, data, part, num_samples, num_estimates, estimator):
   """Log-likelihoods `[num_estimates, examples]`."""
   batches = runs.eval_batches(getattr(data, part), data)
   values = []
-  for i, (x, condition, weight) in enumerate(batches):
-    first = tf.constant([FLAGS.seed, i])
+  for x, condition, weight in batches:
+    # Examples have noise of their own, and batches do not.
+    first = tf.constant([FLAGS.seed, 0])
     others = range(1, num_estimates)
     seeds = [
       first,

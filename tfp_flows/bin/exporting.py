@@ -10,6 +10,7 @@ from tfp_flows.bin import training_data
 from tfp_flows.training import checkpoints
 from tfp_flows.training import saved_model
 from tfp_flows.training import stablehlo
+from tfp_flows.training import units
 
 __all__ = ['export']
 
@@ -26,12 +27,14 @@ def export(formats: set[str], folder: str | None, overwrite: bool = False) -> No
   """
   workdir = runs.Workdir(FLAGS.workdir)
   workdir.check_same_model()
-  data = runs.load_data()
+  data = runs.describe_data(workdir)
   model = runs.make_model(data)
   # With `--batch_size` of the export an epoch would have other steps.
   progress = checkpoints.last_state(workdir.file('checkpoints')) or {}
   steps = progress.get('steps_per_epoch')
-  steps = steps or training_data.TrainingData(data).steps_per_epoch
+  if not steps:
+    data_of_run = runs.load_trained_data(workdir)
+    steps = training_data.TrainingData(data_of_run).steps_per_epoch
   rate = optimizers.compile_model(model, steps)
   rate.factor.assign(optimizers.rate_factor(progress.get('rollbacks', 0)))
   model.optimizer.build(model.trainable_variables)
@@ -40,6 +43,8 @@ def export(formats: set[str], folder: str | None, overwrite: bool = False) -> No
   folder = os.path.expanduser(folder or workdir.file('export'))
   condition_size = data.num_classes if FLAGS.conditional else None
   options = dict(overwrite=overwrite, condition_size=condition_size)
+  if data.mean is not None:
+    options['units'] = units.Units(data.mean, data.deviation)
   if 'saved_model' in formats:
     path = os.path.join(folder, 'saved_model')
     saved_model.export_saved_model(model, path, **options)

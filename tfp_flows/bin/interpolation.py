@@ -23,7 +23,7 @@ def interpolate(first: int, second: int, frames: int, output: str | None) -> Non
   """
   workdir = runs.Workdir(FLAGS.workdir)
   workdir.check_same_model()
-  data = runs.load_data()
+  data = runs.load_trained_data(workdir)
   count = int(data.test.cardinality())
   if max(first, second) >= count:
     raise cli.UsageError(

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import inspect
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tfp_flows import models
 from tfp_flows.bin import arguments
 from tfp_flows.bin import cli
 from tfp_flows.bin import flags as flags_lib
+from tfp_flows.training import checkpoints
 from tfp_flows.training import files
 from tfp_flows.training import flow_model
 from tfp_flows.training import inputs
@@ -25,9 +27,11 @@ from tfp_flows.training import weights
 
 __all__ = [
   'Workdir',
+  'describe_data',
   'eval_batches',
   'examples',
   'load_data',
+  'load_trained_data',
   'make_model',
   'trained_model',
 ]
@@ -47,8 +51,8 @@ _IDENTITY = (
 )
 
 
-def load_data() -> data_lib.Data:
-  """The data set of the flags."""
+def load_data(workdir: 'Workdir | None' = None) -> data_lib.Data:
+  """The data set of the flags, scaled as that of the run in `workdir`."""
   data = data_lib.load(
     FLAGS.dataset,
     data_dir=FLAGS.data_dir,
@@ -57,15 +61,53 @@ def load_data() -> data_lib.Data:
     standardize=FLAGS.standardize,
     num_points=FLAGS.num_points,
     seed=FLAGS.data_seed,
+    scale=workdir and workdir.scale(),
   )
+  _check_labels(data)
+  return data
+
+
+def load_trained_data(workdir: 'Workdir') -> data_lib.Data:
+  """The data set that the run in `workdir` was trained on, wherever it is now.
+
+  Raises:
+    UsageError: if there is none, or it is one that the model is not for.
+  """
+  if data_lib.is_path(FLAGS.dataset) and not os.path.exists(FLAGS.dataset):
+    raise cli.UsageError(
+      f'Expected the data of the run at {FLAGS.dataset}; there are none. Restore them, '
+      f'or pass --dataset=PATH of where they are now.'
+    )
+  data, expected = load_data(workdir), workdir.description()
+  if expected is None:
+    return data
+  names = ['event_shape', 'num_bins', *(['num_classes'] if FLAGS.conditional else [])]
+  for name in names:
+    if getattr(data, name) != getattr(expected, name):
+      raise cli.UsageError(
+        f'Expected data as those of the run, of {name} {getattr(expected, name)}; '
+        f'received {getattr(data, name)} of {FLAGS.dataset}.'
+      )
+  return data
+
+
+def describe_data(workdir: 'Workdir') -> data_lib.Description:
+  """What the model in `workdir` needs of its data, which may be elsewhere."""
+  found = workdir.description()
+  if found is None:  # The run is of an older version.
+    return load_data(workdir)
+  _check_labels(found)
+  return found
+
+
+def _check_labels(data):
   if FLAGS.conditional and data.num_classes is None:
     raise cli.UsageError(
       f'Expected a data set with labels for --conditional; {FLAGS.dataset!r} has none.'
     )
-  return data
 
 
-def examples(part: tf.data.Dataset, data: data_lib.Data) -> tf.data.Dataset:
+def examples(part: tf.data.Dataset, data: data_lib.Description) -> tf.data.Dataset:
   """Unbatched `(x, condition, weight)`; the condition is a one-hot label."""
 
   def example(x, label=None):
@@ -86,10 +128,12 @@ def examples(part: tf.data.Dataset, data: data_lib.Data) -> tf.data.Dataset:
   )
 
 
-def eval_batches(part: tf.data.Dataset, data: data_lib.Data) -> tf.data.Dataset:
+def eval_batches(part: tf.data.Dataset, data: data_lib.Description) -> tf.data.Dataset:
   """Batches of a part in its own order."""
   return inputs.batches(examples(part, data), FLAGS.batch_size)
 
+
+_COUPLINGS = ('glow', 'nice', 'real_nvp')
 
 # Arguments of the builders that come from the data and from other flags.
 _GIVEN = (
@@ -103,12 +147,18 @@ _GIVEN = (
 )
 
 
-def make_model(data: data_lib.Data) -> flow_model.FlowModel:
+def make_model(data: data_lib.Description) -> flow_model.FlowModel:
   """The untrained model of the flags."""
   if FLAGS.model not in models.MODELS:
     raise cli.UsageError(
       f'Expected --model to be one of {sorted(models.MODELS)}; received '
       f'{FLAGS.model!r}.'
+    )
+  if data.event_shape == (1,) and FLAGS.model in _COUPLINGS:
+    raise cli.UsageError(
+      f'Expected --model=maf, or ffjord or residual_flow, for data of one column; '
+      f'received {FLAGS.model}, whose couplings keep a column to change another and '
+      f'need at least 2 dimensions.'
     )
   builder = models.MODELS[FLAGS.model]
   given = arguments.parse(builder, FLAGS.arg, _GIVEN)
@@ -141,7 +191,7 @@ def _precision(builder):
   return FLAGS.precision
 
 
-def trained_model(data: data_lib.Data) -> flow_model.FlowModel:
+def trained_model(data: data_lib.Description) -> flow_model.FlowModel:
   """The model of the flags with the best weights of the workdir."""
   workdir = Workdir(FLAGS.workdir)
   workdir.check_same_model()
@@ -156,6 +206,7 @@ def trained_model(data: data_lib.Data) -> flow_model.FlowModel:
 _FILES = (
   'best.weights.h5',
   'curves.png',
+  'data.json',
   'evaluation_test.json',
   'evaluation_train.json',
   'evaluation_validation.json',
@@ -196,7 +247,7 @@ class Workdir:
     # `flags.txt` must mean the same from any folder.
     for name in ('dataset', 'data_dir'):
       value = FLAGS[name].value
-      if value and (name == 'data_dir' or value.endswith(data_lib.TABLES)):
+      if value and (name == 'data_dir' or data_lib.is_path(value)):
         FLAGS[name].value = os.path.abspath(os.path.expanduser(value))
 
   def file(self, name: str) -> str:
@@ -281,6 +332,50 @@ class Workdir:
       if os.path.exists(self.file(name)):
         os.remove(self.file(name))
 
+  def record_data(self, data: data_lib.Description) -> None:
+    """Writes `data.json`, what the model needs of its data, unless it is there."""
+    if not os.path.exists(self.file('data.json')):
+      values = dict(dataset=FLAGS.dataset, **data.as_json())
+      with files.replacing(self.file('data.json')) as path, open(path, 'w') as file:
+        json.dump(values, file, indent=1)
+
+  def description(self) -> data_lib.Description | None:
+    """What `data.json` says; None if the run has none.
+
+    Raises:
+      UsageError: if the file is damaged.
+    """
+    path = self.file('data.json')
+    if not os.path.exists(path):
+      return None
+    try:
+      with open(path) as file:
+        return data_lib.Description.from_json(json.load(file))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+      raise cli.UsageError(
+        f'Expected what a run needs of its data in {path}; the file is damaged '
+        f'({files.first_line(error)}). Restore it, or remove it if the data are there.'
+      ) from error
+
+  def scale(self) -> tuple[Any, Any] | None:
+    """By what the table of the run there is scaled; None leaves it to the data."""
+    found = self.description()
+    if found is not None:
+      return (0.0, 1.0) if found.mean is None else (found.mean, found.deviation)
+    # Older versions did not centre without --standardize.
+    is_older = os.path.exists(self.weights) or (
+      os.path.isdir(self.file('checkpoints')) and os.listdir(self.file('checkpoints'))
+    )
+    return (0.0, 1.0) if is_older and not FLAGS.standardize else None
+
+  def digest(self) -> str:
+    """That of the data of the run; empty if nothing has kept it."""
+    found = self.description()
+    if found is not None:
+      return found.digest
+    state = checkpoints.last_state(self.file('checkpoints')) or {}
+    return state.get('data') or ''
+
   def forget_result(self) -> None:
     """Removes the result of a training that goes on, if there is one."""
     with contextlib.suppress(FileNotFoundError):
@@ -318,7 +413,13 @@ class Workdir:
 
   def check_same_model(self) -> None:
     """Raises `UsageError` unless `flags.txt` describes the model of the flags."""
-    self._check_same(_IDENTITY, f'--flagfile={self.file("flags.txt")}')
+    names = _IDENTITY
+    recorded = _lines('dataset', self._recorded())
+    paths = [FLAGS.dataset, *(line.partition('=')[2] for line in recorded)]
+    if self.description() is not None and all(map(data_lib.is_path, paths)):
+      # Files may be elsewhere, and then their digest tells whether they are others.
+      names = [name for name in names if name != 'dataset']
+    self._check_same(names, f'--flagfile={self.file("flags.txt")}')
 
   def _check_same(self, names, remedy):
     recorded = self._recorded()

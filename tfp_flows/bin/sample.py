@@ -16,12 +16,12 @@ def main() -> None:
 
   workdir = runs.Workdir(flags.FLAGS.workdir)
   workdir.check_same_model()
-  data = runs.load_data()
+  data = runs.describe_data(workdir)
   model = runs.trained_model(data)
   path = flags.FLAGS.output or workdir.file('sample')
   samples = drawing.sample(model, data)
   np.save(f'{path}.npy', samples)
-  drawing.draw(model, data, samples, f'{path}.png')
+  drawing.draw(model, data, samples, f'{path}.png', drawing.points_of(data, workdir))
   print(f'{len(samples)} samples in {path}.npy, their picture in {path}.png')
 
 

@@ -52,7 +52,7 @@ def train(overwrite: bool = False) -> None:
   # Before all else of TensorFlow, which it configures.
   strategy = strategies.make_strategy(FLAGS.strategy)
   is_chief = strategies.is_chief(strategy)
-  data = runs.load_data()
+  data = runs.load_data(None if overwrite else workdir)
   batches = training_data.TrainingData(data)
   steps = batches.steps_per_epoch
   with strategy.scope():
@@ -64,7 +64,11 @@ def train(overwrite: bool = False) -> None:
       f'{steps} steps per epoch, {strategies.describe(strategy)}into {workdir.path}',
       flush=True,
     )
+    if is_chief:
+      evaluation.warn_of_repeating(data)
     run = _Run(workdir, data, model, rate, batches)
+    if is_chief:
+      workdir.record_data(data)
     if run.is_finished:
       print(run.why_finished)
       return
@@ -212,6 +216,8 @@ class _Run:
   def _begun(self):
     """The progress of a new run, after its first checkpoint."""
     self._workdir.check_nothing_trained()
+    if self._is_chief:
+      self._workdir.record_data(self._data)
     progress = resuming.Progress(self._batches.steps_per_epoch, data=self._data.digest)
     self._model.adapt(self._batches.epochs(0, 1), num_examples=FLAGS.adapt_examples)
     self._checkpoints.save(0, dataclasses.asdict(progress))

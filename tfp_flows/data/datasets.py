@@ -2,49 +2,51 @@
 
 import dataclasses
 import hashlib
+import os
 
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.data import description
+from tfp_flows.data import image_files
 from tfp_flows.data import images
 from tfp_flows.data import tabular
 from tfp_flows.data import toy
 
-__all__ = ['TABLES', 'Data', 'load']
+__all__ = ['FILES', 'Data', 'is_path', 'load']
 
-TABLES = ('.csv', '.csv.gz', '.npy')
+FILES = ('.csv', '.csv.gz', '.npy', '.npz')
 _HELD_OUT = 20_000  # Points of toys for validation, and as many for the test.
 
 
 @dataclasses.dataclass
-class Data:
+class Data(description.Description):
   """A data set in three parts.
 
   Attributes:
     train, validation, test: unbatched `tf.data.Dataset`s of `(x,)` or
       `(x, label)`, in a fixed order, of known cardinality.
-    event_shape: of `x`: `(D,)` or `(H, W, C)`.
-    num_bins: number of values of a pixel, or None for continuous data.
-    num_classes: number of labels, or None.
-    mean: what was subtracted from each column of a table.
-    deviation: what each column was divided by then.
-    digest: tells the examples from others: of arrays that of their bytes, of TensorFlow
-      Datasets the name, the version and the sizes of the splits.
+    repeating: the columns of a table, from 0, that are integers or rounded.
+    rows: `'train'`, `'validation'` and `'test'` -> the row in the file, from 0, of each
+      example of a table; empty for others.
   """
 
   train: tf.data.Dataset
   validation: tf.data.Dataset
   test: tf.data.Dataset
-  event_shape: tuple[int, ...]
-  num_bins: int | None = None
-  num_classes: int | None = None
-  mean: np.ndarray | None = None
-  deviation: np.ndarray | None = None
-  digest: str = ''
+  repeating: tuple[int, ...] = ()
+  rows: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
-  def in_units(self, x: np.ndarray) -> np.ndarray:
-    """Undoes the standardization of a table, if there was one."""
-    return x if self.mean is None else x * self.deviation + self.mean
+
+def is_path(name: str) -> bool:
+  """Whether `load` reads files at `name`: the others are names of data sets."""
+  path = os.path.expanduser(name)
+  return (
+    path.endswith(FILES)
+    or os.path.isabs(path)
+    or path.startswith(('./', '../'))
+    or ('/' in path and os.path.isdir(path))
+  )
 
 
 def load(
@@ -55,6 +57,7 @@ def load(
   standardize: bool = True,
   num_points: int = 20_000,
   seed: int = 0,
+  scale: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Data:
   """Loads a data set by name.
 
@@ -64,6 +67,8 @@ def load(
   * a name of `TOYS`: `num_points` points for training, 20,000 each for validation
     and test.
   * a path ending in `.csv`, `.csv.gz` or `.npy`: a table, split as the digits.
+  * a path ending in `.npy` or `.npz`: images, see `image_files.from_arrays`.
+  * the path of a folder, with a slash in it: images, see `image_files.from_folder`.
   * any other: the image set of that name in TensorFlow Datasets. The validation
     set is its `validation` split or else the last 10 % of `train`, the test set
     is its `test` split or else `validation`.
@@ -72,30 +77,33 @@ def load(
     name: see above.
     data_dir: of TensorFlow Datasets.
     download: see `tfds_images`.
-    image_size: see `tfds_images`.
+    image_size: None, or the side of a square to which the centre of each image is
+      scaled: for sets whose images differ in size.
     standardize: whether the columns of tables are scaled to mean 0 and variance
-      1 over the training set; likelihoods are then those of the scaled data.
+      1 over the training set; likelihoods are then those of the scaled data. See
+      `tabular.scale` for what is done without.
     num_points: of toys, for training.
-    seed: int, of the order of digits and tables, and of the toys.
+    seed: int, of the order of digits, tables and image files, and of the toys.
+    scale: mean and deviation that a table is scaled by instead; 0 and 1 for none.
 
   Raises:
     ValueError: if there is no such data set, or it cannot be used.
   """
   if image_size is not None and (
-    name == 'digits' or name in toy.TOYS or name.endswith(TABLES)
+    name == 'digits' or name in toy.TOYS or name.endswith(('.csv', '.csv.gz'))
   ):
     raise ValueError(
-      f'Expected --image_size with images of TensorFlow Datasets only; received '
-      f'{image_size} with {name!r}.'
+      f'Expected --image_size with images of TensorFlow Datasets or of files only; '
+      f'received {image_size} with {name!r}.'
     )
   if name == 'digits':
-    return _from_arrays(*images.digits(seed), num_bins=17, num_classes=10)
+    return _digits(seed)
   if name in toy.TOYS:
     counts = [num_points, _HELD_OUT, _HELD_OUT]
     points = [toy.sample(name, n, [seed, i]) for i, n in enumerate(counts)]
     return Data(*map(_slices, points), event_shape=(2,), digest=_digest(*points))
-  if name.endswith(TABLES):
-    return _table(name, standardize, seed)
+  if is_path(name):
+    return _from_files(os.path.expanduser(name), image_size, standardize, seed, scale)
   return _tfds(name, data_dir, download, image_size)
 
 
@@ -125,28 +133,111 @@ def _bounds(count, name):
   ]
 
 
-def _from_arrays(x, labels, num_bins, num_classes):
+def _digits(seed):
+  x, labels = images.digits(seed)
   parts = [_slices(x[b], labels[b]) for b in _bounds(len(x), 'the data set')]
-  return Data(*parts, x.shape[1:], num_bins, num_classes, digest=_digest(x, labels))
+  return Data(
+    *parts,
+    event_shape=x.shape[1:],
+    num_bins=17,
+    num_classes=10,
+    digest=_digest(x, labels),
+  )
 
 
-def _table(path, standardize, seed):
-  table = tabular.read_table(path)
-  digest = _digest(table)
-  table = table[np.random.default_rng(seed).permutation(len(table))]
-  parts = [table[b] for b in _bounds(len(table), path)]
-  # Also a table that keeps its scale must have columns that vary.
-  mean, deviation = tabular.moments(parts[0])
-  if not standardize:
+def _from_files(path, image_size, standardize, seed, scale):
+  if not os.path.exists(path):
+    raise ValueError(
+      f'Expected a CSV or NPY file, or images in an NPZ file or a folder; there is '
+      f'none at {path}.'
+    )
+  if path.endswith('.npz'):
+    return _images(image_files.from_archive(path), path, image_size, seed)
+  if path.endswith('.npy'):
+    values = tabular.read_npy(path)
+    if values.dtype == np.uint8 and values.ndim in (3, 4):
+      return _images(image_files.from_array(values, path), path, image_size, seed)
+    if image_size is None or values.ndim == 2:
+      return _table(tabular.from_array(values, path), path, standardize, seed, scale)
+    image_files.from_array(values, path)  # Raises an error that says why it is none.
+  if path.endswith(FILES):
+    return _table(tabular.read_table(path), path, standardize, seed, scale)
+  return _images(image_files.from_folder(path, image_size), path, image_size, seed)
+
+
+def _table(table, path, standardize, seed, scale):
+  values = table.values
+  if scale is not None and np.size(scale[0]) not in (1, values.shape[1]):
+    raise ValueError(
+      f'Expected the {np.size(scale[0])} columns of the run in {path}; received '
+      f'{values.shape[1]}.'
+    )
+  order = np.random.default_rng(seed).permutation(len(values))
+  rows = [order[b] for b in _bounds(len(values), path)]
+  parts = [values[r] for r in rows]
+  if scale is None:
+    scale = tabular.scale(parts[0], table.names, standardize)
+  mean, deviation = (np.broadcast_to(s, values.shape[1:]) for s in scale)
+  if not mean.any() and (deviation == 1.0).all():
     mean = deviation = None
   else:
+    # In float64, which has the digits of large offsets.
     parts = [(part - mean) / deviation for part in parts]
   return Data(
     *map(_slices, parts),
-    table.shape[1:],
+    event_shape=values.shape[1:],
     mean=mean,
     deviation=deviation,
-    digest=digest,
+    columns=table.names,
+    repeating=tuple(tabular.repeating(parts[0])),
+    rows=dict(zip(('train', 'validation', 'test'), rows)),
+    digest=_digest(values),
+  )
+
+
+def _images(found, path, image_size, seed):
+  """The three parts of images in files, by their names or else by `seed`."""
+  splits = {name: np.arange(len(x)) for name, (x, _) in found.splits.items()}
+  order = np.random.default_rng(seed).permutation(len(splits['train']))
+  named = [(name, splits[name]) for name in ('validation', 'test') if name in splits]
+  if not named:
+    bounds = _bounds(len(order), path)
+    parts = [('train', order[b]) for b in bounds]
+  elif len(named) == 2:
+    parts = [('train', order), *named]
+  else:
+    # As of TensorFlow Datasets.
+    count = max(1, len(order) // 10)
+    if count == len(order):
+      raise ValueError(
+        f'Expected at least 2 images to train and validate with in {path}; received '
+        f'{len(order)}.'
+      )
+    parts = [('train', order[:-count]), ('train', order[-count:]), named[0]]
+
+  def opened(name, rows):
+    x, labels = found.splits[name]
+    part = _slices(x[rows]) if labels is None else _slices(x[rows], labels[rows])
+    if found.decode is not None or image_size is not None:
+      part = part.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    return part
+
+  def example(x, *label):
+    if found.decode is not None:
+      x = found.decode(x)
+    return (x if image_size is None else images.centre(x, image_size), *label)
+
+  arrays = [a for split in found.splits.values() for a in split if a is not None]
+  shape = found.shape
+  if image_size is not None:
+    shape = (image_size, image_size, shape[-1])
+  return Data(
+    *(opened(*part) for part in parts),
+    event_shape=shape,
+    num_bins=256,
+    num_classes=found.num_classes,
+    classes=found.classes,
+    digest=found.digest or _digest(*arrays),
   )
 
 
@@ -170,4 +261,6 @@ def _tfds(name, data_dir, download, image_size):
       )
     parts = train, validation, splits[last]()
   digest = _digest(np.frombuffer(contents.encode(), np.uint8))
-  return Data(*parts, shape, 256, num_classes, digest=digest)
+  return Data(
+    *parts, event_shape=shape, num_bins=256, num_classes=num_classes, digest=digest
+  )

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn import datasets
 
-__all__ = ['digits', 'tfds_images']
+__all__ = ['centre', 'digits', 'tfds_images']
 
 
 def digits(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -59,8 +59,9 @@ def tfds_images(
     builder = tfds.builder(name, data_dir=data_dir)
   except Exception as error:  # TFDS lets any error of names and files through.
     raise ValueError(
-      f"Expected 'digits', a 2-D toy as 'moons', a path ending in .csv or .npy, or "
-      f'the name of a TensorFlow data set; received {name!r} '
+      f"Expected 'digits', a 2-D toy as 'moons', a path ending in .csv, .npy or .npz, "
+      f'a folder of images as ./photos, or the name of a TensorFlow data set; received '
+      f'{name!r} '
       f'({type(error).__name__}: {_first_line(error)}).'
     ) from error
   _prepare(builder, data_dir, download)
@@ -79,7 +80,7 @@ def tfds_images(
   def example(features):
     image = features['image']
     if image_size is not None:
-      image = _centre(image, image_size)
+      image = centre(image, image_size)
     return (image, features['label']) if num_classes else (image,)
 
   def open_split(key, part=''):
@@ -134,7 +135,8 @@ def _image_shape(name, features):
   return shape
 
 
-def _centre(image, size):
+def centre(image: tf.Tensor, size: int) -> tf.Tensor:
+  """The square in the middle of an image, scaled to a side of `size`."""
   shape = tf.shape(image)
   side = tf.minimum(shape[0], shape[1])
   image = tf.image.resize_with_crop_or_pad(image, side, side)

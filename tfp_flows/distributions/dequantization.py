@@ -6,14 +6,27 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows import bijectors
 from tfp_flows.internal import checks
+from tfp_flows.internal import estimation
 from tfp_flows.internal import seeds
 from tfp_flows.internal import serialization
 from tfp_flows.math import random
 
-__all__ = ['UniformDequantization']
+__all__ = ['UniformDequantization', 'has_estimates']
 
 tfd = tfp.distributions
+
+
+def has_estimates(distribution: tfd.Distribution) -> bool:
+  """Whether log-determinants are estimated, in the `estimation` block around."""
+  block = estimation.current()
+  layers = [m for m in distribution.submodules if hasattr(m, 'is_estimated')]
+  if not layers or isinstance(block.estimator, bijectors.ExactLogDet):
+    return False
+  if block.estimator is not None or block.training:
+    return True
+  return any(layer.is_estimated for layer in layers)
 
 
 class UniformDequantization(serialization.Configurable):
@@ -59,20 +72,28 @@ class UniformDequantization(serialization.Configurable):
       return tf.uint8
     return tf.uint16 if self.num_bins <= 2**16 else tf.int32
 
-  def dequantize(self, x: tf.Tensor, seed: Any, dtype: Any = tf.float32) -> tf.Tensor:
+  def dequantize(
+    self,
+    x: tf.Tensor,
+    seed: Any,
+    dtype: Any = tf.float32,
+    keys: tf.Tensor | None = None,
+  ) -> tf.Tensor:
     """`x + u`.
 
     Args:
       x: integers, of any dtype.
       seed: int or stateless seed `[2]`; the same gives the same noise.
       dtype: of the result.
+      keys: of the examples, `[*batch, 2]`, for noise that does not depend on their
+        places; see `tff.example_keys`.
 
     Returns:
       Floating-point tensor in `[x, x + 1)`.
     """
     x = tf.cast(x, dtype)
     seed = seeds.stateless_seed(seed)
-    noise = random.for_examples(random.uniform, tf.shape(x), seed, x.dtype)
+    noise = random.for_examples(random.uniform, tf.shape(x), seed, x.dtype, keys=keys)
     # 255 + (1 - 2^-24) rounds to 256, which belongs to the next cell.
     return tf.minimum(x + noise, tf.math.nextafter(x + 1.0, x))
 
@@ -87,6 +108,7 @@ class UniformDequantization(serialization.Configurable):
     x: tf.Tensor,
     seed: Any,
     num_samples: int = 1,
+    keys: tf.Tensor | None = None,
     **kwargs,
   ) -> tf.Tensor:
     """A stochastic lower bound of `log P(x)`, in nats.
@@ -97,10 +119,15 @@ class UniformDequantization(serialization.Configurable):
       seed: int or stateless seed `[2]`.
       num_samples: `K`. The bound is `E[log(mean_k p(x + u_k))]`: with one sample
         the usual bound, and tighter with more [(Burda et al., 2016)][1].
+      keys: of the examples with their samples, `[batch, 2]` or `[K, batch, 2]`.
       **kwargs: passed to `distribution.log_prob`, as `condition`.
 
     Returns:
       Tensor of the batch shape.
+
+    Raises:
+      ValueError: if `num_samples > 1` and log-determinants are estimated: the mean
+        of the exponentials of noisy logarithms is too large, and no bound.
 
     #### References
 
@@ -110,10 +137,16 @@ class UniformDequantization(serialization.Configurable):
     """
     if num_samples < 1:
       raise ValueError(f'Expected num_samples >= 1; received {num_samples}.')
+    if num_samples > 1 and has_estimates(distribution):
+      raise ValueError(
+        f'Expected num_samples=1 with estimated log-determinants, as the logarithm of '
+        f'a mean of their exponentials is no lower bound; received {num_samples}. Use '
+        f'exact ones, as with `estimator=ExactLogDet()`.'
+      )
     x = tf.convert_to_tensor(x)
     if num_samples > 1:
       x = tf.broadcast_to(x, tf.concat([[num_samples], tf.shape(x)], 0))
-    v = self.dequantize(x, seed, distribution.dtype)
+    v = self.dequantize(x, seed, distribution.dtype, keys)
     log_prob = distribution.log_prob(v, **kwargs)
     if num_samples == 1:
       return log_prob

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.internal import example_keys
 from tfp_flows.internal import seeds
 
 __all__ = ['Estimation', 'current', 'estimation', 'innermost']
@@ -21,6 +22,13 @@ class Estimation:
   training: bool
   seed: tf.Tensor
   estimator: Callable[..., Any] | None = None
+  keys: tf.Tensor | None = None
+
+  def keys_for(self, x: tf.Tensor, event_ndims: int) -> tf.Tensor | None:
+    """The keys of the examples `x`, if there are any."""
+    if self.keys is None:
+      return None
+    return example_keys.for_batch(self.keys, x, event_ndims)
 
   def seed_of(self, salt: int) -> tf.Tensor:
     """The seed of the layer with that salt: the same at each call."""
@@ -43,7 +51,10 @@ def current() -> Estimation:
 
 @contextlib.contextmanager
 def estimation(
-  seed: Any, training: bool = False, estimator: Callable[..., Any] | None = None
+  seed: Any,
+  training: bool = False,
+  estimator: Callable[..., Any] | None = None,
+  keys: tf.Tensor | None = None,
 ) -> Iterator[Estimation]:
   """Says with which noise the log-dets inside the `with` block are estimated.
 
@@ -61,13 +72,24 @@ def estimation(
   or sampler the same noise at each step. `FlowModel` does all of this itself. Blocks
   nest; each thread has its own.
 
+  Noise is drawn for the places of a batch: what an example has depends on the others
+  before it. With `keys` it belongs to the example, in batches of any order and size,
+  and equal examples have equal noise:
+
+  ```python
+  with tff.estimation(seed=0, keys=tff.example_keys(x)):
+    log_prob = flow.log_prob(x)
+  ```
+
   Args:
     seed: int, or stateless seed of two ints; may be a tensor.
     training: whether the estimators of training are used, or those of evaluation.
     estimator: used by every layer instead of its own; `ExactLogDet` and the like.
+    keys: of the examples that the block is about, see `example_keys`; the first axes
+      of what layers are given are theirs.
   """
   stack = _LOCAL.__dict__.setdefault('stack', [])
-  stack.append(Estimation(training, seeds.stateless_seed(seed), estimator))
+  stack.append(Estimation(training, seeds.stateless_seed(seed), estimator, keys))
   try:
     yield stack[-1]
   finally:

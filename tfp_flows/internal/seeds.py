@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-__all__ = ['default_seed', 'split', 'stateless_seed']
+__all__ = ['default_seed', 'nth', 'split', 'stateless_seed']
 
 
 def default_seed(seed: int | None = None) -> int:
@@ -31,11 +31,12 @@ def stateless_seed(seed: Any) -> tf.Tensor:
   return tf.stack([0, seed]) if seed.shape.rank == 0 else seed
 
 
+def nth(seed: tf.Tensor, i: int) -> tf.Tensor:
+  """The last of `split(seed, i + 1)`."""
+  # The default algorithm is another one under XLA if a number is negative.
+  return tf.random.experimental.stateless_fold_in(seed, -i, alg='philox') if i else seed
+
+
 def split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
   """`count` seeds; the first is `seed` itself, the others are made of it."""
-  # The default algorithm is another one under XLA if a number is negative.
-  others = [
-    tf.random.experimental.stateless_fold_in(seed, -i, alg='philox')
-    for i in range(1, count)
-  ]
-  return [seed, *others]
+  return [nth(seed, i) for i in range(count)]

@@ -169,7 +169,11 @@ def _encode(value):
     return _encode_dataclass(value)
   if cls.__module__.startswith('tensorflow_probability.'):
     return _encode_tfp(value)
-  raise _error(value, f'{_REGISTER} if it is of a class of yours.')
+  raise _error(
+    value,
+    f'{_REGISTER} if it is of a class of yours, which needs `get_config` and '
+    f'`from_config`, as `tff.FlowBijector` has them.',
+  )
 
 
 def _error(value, remedy):

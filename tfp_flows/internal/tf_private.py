@@ -21,6 +21,7 @@ __all__ = [
   'configure_coordination',
   'has_tangents',
   'in_xla',
+  'is_recording',
   'recording',
   'set_trainable',
   'stop_recording',
@@ -31,6 +32,9 @@ def in_xla() -> bool:
   """Whether what is being traced is compiled by XLA."""
   return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
 
+
+# Whether a gradient tape or a forward accumulator sees what is computed.
+is_recording = record.could_possibly_record
 
 # Lists the trainable variables that are read inside of it.
 VariableWatcher = record.VariableWatcher

@@ -6,6 +6,7 @@ from typing import Any
 from tensorflow_probability.python.bijectors import blockwise
 from tensorflow_probability.python.bijectors import chain
 from tensorflow_probability.python.bijectors import invert
+from tensorflow_probability.python.bijectors import joint_map
 from tensorflow_probability.python.distributions import joint_distribution_sequential
 from tensorflow_probability.python.distributions import sample
 from tensorflow_probability.python.distributions import transformed_distribution
@@ -20,8 +21,11 @@ __all__ = [
   'Chain',
   'DORMAND_PRINCE',
   'Invert',
+  'JointMap',
   'OneCallCache',
+  'TransformedDistribution',
   'dense_output',
+  'is_injective',
 ]
 
 # What `tfb.Chain(...)` and the like make of parts that are no composite tensors is
@@ -29,10 +33,17 @@ __all__ = [
 Blockwise = blockwise._Blockwise
 Chain = chain._Chain
 Invert = invert._Invert
+JointMap = joint_map._JointMap
+TransformedDistribution = transformed_distribution._TransformedDistribution
 
 # The coefficients of the method, and its interpolation inside of a step.
 DORMAND_PRINCE = dormand_prince._TABLEAU
 dense_output = runge_kutta_util.rk_fourth_order_interpolation_coefficients
+
+
+def is_injective(bijector: Any) -> bool:
+  """Whether its inverse is one value, and not several."""
+  return bijector._is_injective
 
 
 def _reduced(distribution: Any) -> tuple[Any, ...]:

@@ -86,7 +86,11 @@ def hutchinson_divergence(
 
 
 def hutchinson_noise(
-  kind: str, x: tf.Tensor, seed: tf.Tensor, num_samples: int = 1
+  kind: str,
+  x: tf.Tensor,
+  seed: tf.Tensor,
+  num_samples: int = 1,
+  keys: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """Samples `[num_samples, *x.shape]` of a noise of mean 0 and covariance I.
 
@@ -95,6 +99,8 @@ def hutchinson_noise(
     x: says shape and dtype.
     seed: stateless seed `[2]`.
     num_samples: number of samples.
+    keys: of the examples, `[*batch, 2]`, for noise that does not depend on the place;
+      see `tff.example_keys`.
 
   Raises:
     ValueError: for another kind.
@@ -107,4 +113,4 @@ def hutchinson_noise(
     shape = [num_samples, *shape]
   else:
     shape = tf.concat([[num_samples], shape], axis=0)
-  return random.for_examples(draw, shape, seed, x.dtype, axis=1)
+  return random.for_examples(draw, shape, seed, x.dtype, axis=1, keys=keys)

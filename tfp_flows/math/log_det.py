@@ -159,6 +159,7 @@ def series_log_det(
   lengths: Lengths | None = None,
   noise: str = 'rademacher',
   num_samples: int = 1,
+  keys: tf.Tensor | None = None,
 ) -> LogDetEstimate:
   """A stochastic estimate of `log|det(I + J)|` by its power series.
 
@@ -167,9 +168,10 @@ def series_log_det(
   With `lengths` it is a Russian roulette [(Chen et al., 2019)][1], eq. 6: the
   first n = `num_terms` terms, then N more, each divided by the probability that
   it is computed, `c_k = 1 / P(N >= k - n)`. Value and gradient are unbiased. N is
-  drawn once per sample and shared by the batch; v is drawn per example. (Lengths of
-  a probability below 2^-53 are never drawn.) Without
-  `lengths` the series ends after n terms: biased, see `truncation_error_bound`.
+  drawn once per sample and shared by the batch; v is drawn per example. With `keys`
+  both are drawn per example, and the batch computes the longest of its series. (Lengths
+  of a probability below 2^-53 are never drawn.) Without `lengths` the series ends after
+  n terms: biased, see `truncation_error_bound`.
 
   The gradient is that of the Neumann series, eq. 8:
 
@@ -192,6 +194,8 @@ def series_log_det(
     lengths: `geometric(p)`, `poisson(rate)` or None.
     noise: of v, `'rademacher'` or `'normal'`. The former has the smaller variance.
     num_samples: independent draws of v and N, of which the mean is taken.
+    keys: of the examples, `[*batch, 2]`, for noise that does not depend on the place;
+      see `tff.example_keys`.
 
   #### References
 
@@ -213,11 +217,10 @@ def series_log_det(
     value, vjp = value[tf.newaxis], lambda w: inner(w[0])[tf.newaxis]
   shape = shapes.static_or_dynamic(samples)
   draw = random.rademacher if noise == 'rademacher' else random.normal
-  v = random.for_examples(draw, shape, v_seed, x.dtype, axis=1)
-  weights, last = _weights(num_terms, lengths, num_samples, n_seed, x.dtype)
-
-  def weight(k):
-    return tf.reshape(tf.gather(weights, k, axis=1), [num_samples] + [1] * (ndims - 1))
+  v = random.for_examples(draw, shape, v_seed, x.dtype, axis=1, keys=keys)
+  weight, last = _weights(
+    num_terms, lengths, [num_samples, *[1] * (ndims - 1)], n_seed, x.dtype, keys
+  )
 
   def dot(a, b):
     return tf.reduce_sum(a * b, axis=list(range(ndims, samples.shape.rank)))
@@ -269,17 +272,31 @@ def _expand(x, rank):
   return tf.reshape(x, tf.concat([tf.shape(x), [1] * (rank - x.shape.rank)], axis=0))
 
 
-def _weights(num_terms, lengths, num_samples, seed, dtype):
-  """`c_k` of each sample, `[num_samples, terms + 1]`, and the last k that counts."""
+def _weights(num_terms, lengths, shape, seed, dtype, keys):
+  """The function `k -> c_k`, which broadcasts to `shape`, and the last k that counts.
+
+  With keys the result is one per example.
+  """
   if lengths is None:
-    return tf.ones([num_samples, num_terms + 1], dtype), tf.constant(num_terms)
+    return lambda k: tf.ones(shape, dtype), tf.constant(num_terms)
   survival = lengths.survival
-  uniform = random.uniform([num_samples, 1], seed, tf.float64)
-  count = tf.reduce_sum(tf.cast(uniform < survival[1:], tf.int32), axis=1)
-  table = np.concatenate([np.ones(num_terms + 1), 1.0 / survival[1:]])
-  computed = tf.range(len(table)) <= num_terms + count[:, tf.newaxis]
-  weights = tf.where(computed, tf.constant(table, dtype), tf.zeros([], dtype))
-  return weights, num_terms + tf.reduce_max(count)
+  uniform = random.for_examples(
+    random.uniform,
+    [*shape, 1],
+    seed,
+    tf.float64,
+    axis=1,
+    keys=keys,
+  )
+  count = tf.reduce_sum(tf.cast(uniform < survival[1:], tf.int32), axis=-1)
+  table = tf.constant(
+    np.concatenate([np.ones(num_terms + 1), 1.0 / survival[1:]]), dtype
+  )
+
+  def weight(k):
+    return tf.where(k <= num_terms + count, tf.gather(table, k), tf.zeros([], dtype))
+
+  return weight, num_terms + tf.reduce_max(count)
 
 
 @tf.custom_gradient

@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows import bijectors
 from tfp_flows import conditioners
+from tfp_flows import distributions
 from tfp_flows.internal import checks
 
 __all__ = [
@@ -150,23 +151,23 @@ def normalizing_flow(
   base: str,
   dtype: tf.DType,
   name: str,
-) -> tfd.TransformedDistribution:
+) -> distributions.Flow:
   """The distribution of `x` if `layers`, data to latent, make it `base`."""
   if base not in BASES:
     raise ValueError(f'Expected base to be one of {list(BASES)}; received {base!r}.')
   flow = bijectors.Sequential(layers, name=f'{name}_flow')
   latent = flow.forward_event_shape(event_shape)
   zero, one = np.array([0, 1], dtype.as_numpy_dtype)
-  return tfd.TransformedDistribution(
+  return distributions.Flow(
     _base_of(BASES[base](zero, one), latent),
     # TFP's bijectors map the base to the data; our layers read data to latent.
     tfb.Invert(flow),
-    kwargs_split_fn=_all_to_bijector,
     name=name,
   )
 
 
 def _all_to_bijector(kwargs):
+  """Named in files of models that earlier versions saved."""
   return {}, kwargs
 
 

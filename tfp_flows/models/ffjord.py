@@ -71,7 +71,7 @@ def ffjord(
       `'none'`; None is the first for images and for more than one block.
     training: how traces are found in training: `'exact'`, `'hutchinson'`,
       `'normal'` (Hutchinson's with normal noise), or such an estimator.
-    evaluation: likewise for evaluation; None is exact up to 16 dimensions, and above
+    evaluation: likewise for evaluation; None is exact up to 64 dimensions, and above
       as in training.
     solver: `'dormand_prince'`, `'bdf'`, `'rk4'`, or any `tfp.math.ode.Solver`, which
       brings its own tolerances. BDF solves with the Jacobian of the whole batch: for

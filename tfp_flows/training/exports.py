@@ -14,12 +14,14 @@ import tensorflow as tf
 from tfp_flows.internal import keras_parameters
 from tfp_flows.training import flow_model
 from tfp_flows.training import schedules
+from tfp_flows.training import units
 
 __all__ = [
   'Program',
   'check_folder',
   'condition_spec',
   'data_spec',
+  'in_units',
   'inference',
   'replacing',
 ]
@@ -58,7 +60,8 @@ def inference(
     encode(x, seed) -> latents
     decode(latents) -> x
 
-  Conditional models take `condition` as well, `[batch_size, K]`. There is a
+  Conditional models take `condition` as well, `[batch_size, K]`; `sample` draws `n` for
+  each of its rows, `[n, batch_size, *event_shape]`, with a batch size one. There is a
   `temperature` if the base of the latents has a mean; latents that are a structure
   are `latents_0`, `latents_1`, and so on. What the methods refuse with a Python error,
   pixels out of range and samples that are not finite, is here an error of TensorFlow's
@@ -66,7 +69,8 @@ def inference(
 
   Args:
     model: to be exported.
-    batch_size: None: any, and `sample` takes `n`, a scalar. Else that of all tensors.
+    batch_size: None: any, and `sample` takes `n`, a scalar. Else that of all tensors,
+      and noise is drawn by XLA, for whom one seed gives other numbers.
     condition_size: `K`, for models whose networks do not say it.
 
   Raises:
@@ -90,6 +94,37 @@ def inference(
       Program('decode', found.decode, dict(latents, **condition)),
     ]
   return programs
+
+
+def in_units(programs: list[Program], scaling: units.Units | None) -> list[Program]:
+  """The programs as functions of a table in its own units; of None, as they are.
+
+  Examples are float64 then, and densities and losses are those of such examples.
+  """
+  if scaling is None:
+    return programs
+  return [_in_units(program, scaling) for program in programs]
+
+
+def _in_units(program, scaling):
+  inputs = dict(program.inputs)
+  # `decode` returns an `x`, and takes none.
+  spec = inputs.get('x')
+  if spec is not None:
+    inputs['x'] = tf.TensorSpec(spec.shape, tf.float64, 'x')
+
+  def fn(**tensors):
+    if spec is not None:
+      tensors['x'] = scaling.to_model(tensors['x'], spec.dtype)
+    found = program.fn(**tensors)
+    for name in {'x', 'samples'} & set(found):
+      found[name] = scaling.from_model(found[name])
+    for name, sign in (('log_prob', -1.0), ('loss', 1.0)):
+      if name in found:
+        found[name] += tf.cast(sign * scaling.log_det, found[name].dtype)
+    return found
+
+  return Program(program.name, fn, inputs)
 
 
 def data_spec(model: flow_model.FlowModel, batch_size: int | None) -> tf.TensorSpec:
@@ -129,28 +164,16 @@ class _Inference:
     self._is_checked = batch_size is None
 
   @property
-  def _base(self):
-    if not hasattr(self._model.distribution, 'bijector'):
-      return None
-    return self._model.distribution.distribution
-
-  @property
   def has_temperature(self):
-    if self._base is None:
-      return False
-    try:
-      self._base.mean()
-    except NotImplementedError:
-      return False
-    return True
+    return self._likelihood.has_temperature
 
   def latent_specs(self):
-    if self._base is None:
+    base = self._likelihood.density.base
+    if base is None:
       return {}
-    shape = tf.nest.flatten(self._base.event_shape)
-    dtypes = tf.nest.flatten(self._base.dtype)
+    shape, dtypes = tf.nest.flatten(base.event_shape), tf.nest.flatten(base.dtype)
     names = ['latents']
-    if tf.nest.is_nested(self._base.event_shape):
+    if tf.nest.is_nested(base.event_shape):
       names = [f'latents_{i}' for i in range(len(shape))]
     return {
       name: tf.TensorSpec([self._batch_size, *s], dtype, name)
@@ -162,40 +185,25 @@ class _Inference:
     return dict(log_prob=self._likelihood.log_prob(x, condition, seed))
 
   def sample(self, seed, n=None, temperature=1.0, condition=None):
-    n = self._batch_size if n is None else n
-    if condition is not None and self._batch_size is None:
-      condition = tf.broadcast_to(condition, [n, condition.shape[-1]])
-    if self._base is None:
-      x = self._drawn(self._likelihood.sample)(condition, seed, n)
-      return dict(samples=self._quantized(x))
-    latents = self._drawn(self._likelihood.latents)(seed, n, temperature)
-    x = self._likelihood.decode(self._batched(latents), condition)
-    return dict(samples=self._quantized(x))
-
-  def _drawn(self, draw):
-    """Random floats are others under XLA than elsewhere: as those of the model."""
-    if self._batch_size is not None:
-      return draw
-    uses_xla = self._model.jit_compile if self._model.compiled else True
-    return tf.function(draw, autograph=False, jit_compile=uses_xla)
-
-  def _batched(self, latents):
-    """`latents` with static shapes, as far as they are known."""
-    specs = self.latent_specs().values()
-    flat = [
-      tf.ensure_shape(z, spec.shape)
-      for z, spec in zip(tf.nest.flatten(latents), specs, strict=True)
-    ]
-    return tf.nest.pack_sequence_as(latents, flat)
+    if n is None:
+      shape = [] if condition is not None else [self._batch_size]
+    else:
+      shape = tf.reshape(n, [1])
+    x = self._likelihood.sample(condition, seed, shape, temperature)
+    is_both = n is not None and condition is not None
+    lead = [None] * (1 + is_both) if self._is_checked else [self._batch_size]
+    return dict(samples=self._quantized(x, lead))
 
   def encode(self, x, seed, condition=None):
     latents = self._likelihood.encode(self._in_range(x), condition, seed)
     return dict(zip(self.latent_specs(), tf.nest.flatten(latents), strict=True))
 
   def decode(self, condition=None, **latents):
-    structure = tf.nest.map_structure(lambda _: 0, self._base.event_shape)
+    base = self._likelihood.density.base
+    structure = tf.nest.map_structure(lambda _: 0, base.event_shape)
     latents = tf.nest.pack_sequence_as(structure, list(latents.values()))
-    return dict(x=self._quantized(self._likelihood.decode(latents, condition)))
+    x = self._likelihood.decode(latents, condition)
+    return dict(x=self._quantized(x, [self._batch_size]))
 
   def _in_range(self, x):
     bins = self._likelihood.num_bins
@@ -208,8 +216,8 @@ class _Inference:
     with tf.control_dependencies([check]):
       return tf.identity(x)
 
-  def _quantized(self, x):
-    x = tf.ensure_shape(x, [self._batch_size, *self._model.distribution.event_shape])
+  def _quantized(self, x, batch_shape):
+    x = tf.ensure_shape(x, [*batch_shape, *self._model.distribution.event_shape])
     if self._is_checked:
       x = tf.debugging.check_numerics(
         x,

@@ -20,6 +20,7 @@ from tfp_flows.training import inference
 from tfp_flows.training import inputs
 from tfp_flows.training import likelihood as likelihood_lib
 from tfp_flows.training import metrics
+from tfp_flows.training import model_inputs
 from tfp_flows.training import paths
 from tfp_flows.training import steps
 from tfp_flows.training import strategies
@@ -79,9 +80,10 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     """Creates the model.
 
     Args:
-      distribution: with a static event shape; a `tfd.TransformedDistribution`
-        for `encode`, `decode` and `adapt`. If it takes a condition, then by the
-        keyword `condition`, as those of the builders do.
+      distribution: of batch shape [], with a static event shape; a
+        `tfd.TransformedDistribution` for `encode`, `decode` and `adapt`.
+        If it takes a condition, then by the keyword `condition`, as those of the
+        builders do.
       dequantization: None: as the `Preprocess` layer in `distribution` says, if
         there is one.
       seed: int, of dequantization and of sampling; None draws one.
@@ -116,9 +118,10 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       self._bits_per_dim = metrics.BitsPerDim(num_dims, dtype=self.dtype)
     self._work = self._solver_work()
     self._guard = guard.Guard()
-    self._checker = inputs.Checker(distribution.event_shape, self._check)
+    self._inputs = model_inputs.ModelInputs(likelihood)
     self._seed = seed
-    self._compiled = {}
+    self._compiled = inference.Compiled()
+    self._trained: list[int] = []
     self._replica_jit = False
     self.built = True
 
@@ -172,7 +175,9 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
 
   def call(self, x, condition=None, training=False, seed=None):
     if seed is None:
-      seed = self._next_seed(self._noise if training else self._test_noise)
+      # In evaluation examples differ in their noise, and batches do not.
+      state = self._test_noise.state
+      seed = self._next_seed(self._noise) if training else tf.cast(state, tf.int32)
     return self._likelihood.log_prob(x, condition, seed, training=bool(training))
 
   def _next_seed(self, generator):
@@ -216,8 +221,16 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       NonFiniteError: a `ValueError`, if loss or gradients became NaN or infinite, see
         `StopOnNonFinite`.
     """
+    if kwargs.get('class_weight') is not None:
+      raise ValueError(
+        'Expected sample_weight, one weight per example; received class_weight: a flow '
+        'has no classes.'
+      )
+    self._compile_by_default()
+    self._check_trainable()
+    is_array = self._inputs.is_array(x)
     if validation_split:
-      if isinstance(x, tf.data.Dataset) or validation_data is not None:
+      if not is_array or validation_data is not None:
         raise ValueError(
           'Expected validation_split with arrays and without validation_data; '
           'split the tf.data.Dataset, or pass one of the two.'
@@ -226,12 +239,11 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
         x, y, sample_weight, validation_split
       )
     if validation_data is not None:
-      if isinstance(validation_data, tf.data.Dataset):
-        validation_data = self._batches(validation_data, None, None, None)
-      else:
+      unpacked = [validation_data]
+      if self._inputs.is_array(validation_data):
         unpacked = keras.utils.unpack_x_y_sample_weight(validation_data)
-        validation_data = self._batches(*unpacked, batch_size)
-      validation_data = self._distributed(validation_data)
+      size = kwargs.get('validation_batch_size') or batch_size
+      validation_data = self._distributed(self._batches(*unpacked, batch_size=size))
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     if self._work is not None:
       check = keras.callbacks.LambdaCallback(
@@ -241,11 +253,10 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       )
       kwargs['callbacks'] = [check, *tf.nest.flatten(kwargs['callbacks'] or [])]
     kwargs['callbacks'] = callbacks_lib.with_guard(kwargs['callbacks'])
-    is_array = not isinstance(x, tf.data.Dataset)
     order = self._shuffle_seed() if shuffle and is_array else None
     batches = self._batches(x, y, sample_weight, batch_size, order)
     batches = self._distributed(batches, fill=False)
-    if self.compiled and not self.optimizer.built:
+    if not self.optimizer.built:
       # A trace that creates variables starts over.
       with self.distribute_strategy.scope():
         self.optimizer.build(self.trainable_variables)
@@ -276,6 +287,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
 
   def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
     """Like `keras.Model.evaluate`; `y` is the condition."""
+    self._compile_by_default()
     self._test_noise.state.assign(self._test_noise_start)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     is_validation = kwargs.get('_use_cached_eval_dataset')
@@ -287,12 +299,14 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
         self._check_solvers()
     if isinstance(result, (list, dict)) and not result:
       raise ValueError(inputs.EMPTY)
+    if not is_validation and np.isnan(float(self._nll.result())):
+      raise diagnosis.outside_of_support()
     return result
 
   def predict(self, x, y=None, batch_size=None, **kwargs):
     """The log-likelihood of each example, in nats; `y` is the condition."""
     self._test_noise.state.assign(self._test_noise_start)
-    count = None if isinstance(x, tf.data.Dataset) else len(x)
+    count = len(x) if self._inputs.is_array(x) else None
     batches = self._batches(x, y, None, batch_size)
     batches = self._distributed(batches, own_weights=False)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
@@ -301,7 +315,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     if self._distribute_strategy is not None:
       found, weight = found
       found = found[weight > 0]
-    return self._solved(found[:count])
+    return self._numbers(found[:count])
 
   def _distributed(self, batches, **options):
     if self._distribute_strategy is None:
@@ -313,38 +327,53 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       return callbacks
     return callbacks_lib.with_norm_updates(callbacks, self.update_norms)
 
-  def _batches(self, x, condition, sample_weight, batch_size, order=None):
-    if isinstance(x, tf.data.Dataset):
-      x = _as_tuples(x)
-      self._likelihood.check_condition(
-        x.element_spec[1] if len(x.element_spec) > 1 else None
-      )
-      return self._checker(x)
-    self._likelihood.check_condition(condition)
-    if not hasattr(x, '__array__') and not isinstance(x, (list, tuple)):
-      raise ValueError(
-        f'Expected arrays or a tf.data.Dataset; received {type(x).__name__}.'
-      )
-    x = self._check(x)
-    if self.dequantization is None:
-      x = x.astype(self.distribution.dtype.as_numpy_dtype)
-    examples = inputs.array_examples(x, condition, sample_weight)
-    size = min(batch_size or 32, len(x))
-    if size == len(x):
-      size += -size % self.distribute_strategy.num_replicas_in_sync
-    return inputs.batches(examples, size, order)
+  def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+    """Like `keras.Model.train_on_batch`, with checked data; `y` is the condition."""
+    self._compile_by_default()
+    return super().train_on_batch(*self._inputs.batch(x, y, sample_weight), **kwargs)
 
-  def _check(self, x):
-    shape = tuple(self.distribution.event_shape)
-    return inputs.check_examples(x, shape, self.num_bins)
+  def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+    """Like `keras.Model.test_on_batch`, with checked data; `y` is the condition."""
+    self._compile_by_default()
+    return super().test_on_batch(*self._inputs.batch(x, y, sample_weight), **kwargs)
+
+  def predict_on_batch(self, x, y=None):
+    """The log-likelihood of each example, in nats; `y` is the condition."""
+    self.make_predict_function()
+    found = self.predict_function([self._inputs.batch(x, y)])
+    return self._numbers(np.asarray(found))
+
+  def _compile_by_default(self):
+    """Lets a model that nobody compiled train: its loss is known."""
+    if not self.compiled:
+      self.compile()
+
+  def _check_trainable(self):
+    """Raises if there is nothing to train; forgets steps of other weights."""
+    if not self.trainable_variables:
+      raise ValueError(
+        'Expected weights to train; received a model whose weights are all frozen. Set '
+        '`trainable = True` on it or on some of its layers, then compile it again.'
+      )
+    trained = [id(v) for v in self.trainable_variables]
+    if trained != self._trained:
+      self._trained, self.train_function = trained, None
+
+  def _batches(self, x, condition=None, weight=None, batch_size=None, order=None):
+    # A step of the user's own may not know of weights.
+    fill = type(self).train_step is steps.Steps.train_step
+    replicas = self.distribute_strategy.num_replicas_in_sync
+    return self._inputs.batches(
+      x, condition, weight, batch_size, order, replicas, fill or replicas > 1
+    )
 
   @contextlib.contextmanager
   def _plain_data_errors(self, is_training=False):
-    self._checker.original = None
+    self._inputs.checker.original = None
     try:
       yield
     except tf.errors.OpError:
-      error = self._checker.original
+      error = self._inputs.checker.original
       if error is None:
         raise
       if is_training and isinstance(error, diagnosis.NonFiniteError):
@@ -367,10 +396,10 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       ValueError: if the data are not what `fit` accepts.
     """
     if isinstance(x, tf.data.Dataset):
-      x, condition = _first_examples(_as_tuples(x), num_examples)
-    x = self._check(x[:num_examples])
+      x, condition = _first_examples(self._inputs.as_tuples(x), num_examples)
+    x = self._inputs.check(x[:num_examples])
     condition = None if condition is None else condition[:num_examples]
-    self._likelihood.check_condition(condition)
+    condition = self._inputs.check_condition(condition)
     self._likelihood.adapt(x, condition, self._next_seed(self._noise))
     strategies.synchronize(self.distribution.variables, self.distribute_strategy)
 
@@ -408,12 +437,6 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     self.compile(**config)
     if is_built:
       self.optimizer.build(self.trainable_variables)
-
-
-def _as_tuples(dataset):
-  if isinstance(dataset.element_spec, tuple):
-    return dataset
-  return dataset.map(lambda x: (x,))
 
 
 def _first_examples(dataset, count):

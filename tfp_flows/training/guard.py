@@ -134,7 +134,7 @@ class _Step:
       values = values[:1]
     good = _all_finite(values) & (guard._step < 0)
     number = tf.cast(optimizer.iterations, tf.int64) + 1
-    if tf_private.in_xla() or _num_replicas() > 1:
+    if tf_private.in_xla() or tf.distribute.has_strategy():
       # Under XLA a choice between two values is free, and for a branch an accelerator
       # would wait for the host. No branch may hold what replicas do together.
       first = ~good & (guard._step < 0)

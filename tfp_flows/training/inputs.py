@@ -13,10 +13,18 @@ __all__ = [
   'Checker',
   'array_examples',
   'batches',
+  'check_condition_values',
+  'check_digits',
+  'check_event',
   'check_examples',
   'check_values',
   'without_autotuning',
 ]
+
+# Of examples, to judge the spread of a column.
+_ENOUGH_FOR_SPREAD = 16
+# Between neighbouring numbers, in standard deviations of a column.
+_LARGEST_STEP = 0.05
 
 EMPTY = 'Expected at least one example; received an empty data set.'
 
@@ -42,6 +50,47 @@ def check_examples(
     raise ValueError(EMPTY)
   check_values(x, num_bins)
   return x
+
+
+def check_digits(x: np.ndarray, dtype: tf.DType) -> None:
+  """Raises `ValueError` if the examples lose their digits as numbers of `dtype`.
+
+  That is so where a number of a column is so large beside the spread of the column that
+  steps of `dtype` are wider than a twentieth of its standard deviation: a column of
+  times in seconds in float32. A few examples say nothing about a spread.
+  """
+  if len(x) < _ENOUGH_FOR_SPREAD or dtype == tf.float64 or not x.size:
+    return
+  x = x.reshape(len(x), -1)
+  with np.errstate(over='ignore', invalid='ignore'):
+    spread = x.std(axis=0, dtype=np.float64)
+    step = np.abs(x).max(axis=0).astype(np.float64) * np.finfo(np.float32).eps
+  lost = np.flatnonzero((spread > 0) & (step > _LARGEST_STEP * spread))
+  if lost.size:
+    i = lost[0]
+    raise ValueError(
+      f'Expected columns whose digits {dtype.name} keeps; received numbers up to '
+      f'{np.abs(x[:, i]).max():.6g} with a standard deviation of {spread[i]:.3g} in '
+      f'{"column" if lost.size == 1 else "columns"} '
+      f'{", ".join(str(c) for c in lost[:10])}, where {dtype.name} has steps of '
+      f'{step[i]:.3g}. Subtract the mean of each column in float64 first, or build the '
+      f'model with dtype=tf.float64.'
+    )
+
+
+def check_condition_values(condition: np.ndarray) -> None:
+  """Raises `ValueError` unless a condition consists of finite numbers."""
+  if condition.dtype == bool:
+    return
+  check_numbers(condition.dtype)
+  bad = int((~np.isfinite(condition)).sum())
+  if bad:
+    raise diagnosis.NonFiniteError(
+      f'Expected a condition of finite numbers; received {bad} NaN or infinite ones. '
+      f'Remove or impute them.',
+      layer='the condition',
+      what='batch',
+    )
 
 
 def check_values(x: np.ndarray, num_bins: int | None) -> None:
@@ -83,8 +132,20 @@ def check_shape(shape: Sequence[int | None], event_shape: Sequence[int]) -> None
     )
 
 
+def check_event(shape: Sequence[int], event_shape: Sequence[int]) -> None:
+  """Raises `ValueError` unless `shape` is `[..., *event_shape]`."""
+  ndims = len(event_shape)
+  if len(shape) < ndims or tuple(shape[len(shape) - ndims :]) != tuple(event_shape):
+    raise ValueError(
+      f'Expected examples of shape [..., {", ".join(map(str, event_shape))}]; received '
+      f'{list(shape)}. Reshape the data or build the model for its shape.'
+    )
+
+
 def check_pixels(x: np.ndarray, num_bins: int) -> None:
   """Raises `ValueError` unless `x` holds integers in `[0, num_bins - 1]`."""
+  if not x.size:
+    return
   low, high = x.min(), x.max()
   if low < 0 or high > num_bins - 1:
     raise ValueError(
@@ -101,40 +162,48 @@ def check_pixels(x: np.ndarray, num_bins: int) -> None:
 
 
 class Checker:
-  """Checks the examples of data sets as they are read.
+  """Checks batches of data sets as they are read.
 
   TensorFlow wraps an error raised while a data set is read; `original` has it as
   it was.
   """
 
-  def __init__(self, event_shape: Sequence[int], check: Callable[[np.ndarray], Any]):
+  def __init__(self, event_shape: Sequence[int], check: Callable[..., Any]):
+    """Creates the checker.
+
+    Args:
+      event_shape: of the model.
+      check: called with the arrays of examples and, if there is one, the condition.
+    """
     self._event_shape, self._check = event_shape, check
     self.original: ValueError | None = None
 
   def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """`dataset`, of tuples of batches, whose first parts are checked."""
+    """`dataset`, of tuples of batches, whose first two parts are checked."""
     spec = dataset.element_spec[0]
     check_shape(spec.shape, self._event_shape)
     # TensorFlow would fail before it reads a batch.
     check_numbers(spec.dtype)
     if dataset.cardinality() == 0:
       raise ValueError(EMPTY)
-    return dataset.map(
-      lambda *parts: (self._checked(parts[0]), *parts[1:]),
-      num_parallel_calls=tf.data.AUTOTUNE,
-    )
+    return dataset.map(self._checked, num_parallel_calls=tf.data.AUTOTUNE)
 
-  def _checked(self, x):
-    checked = tf.numpy_function(self._run, [x], x.dtype, stateful=False)
-    return tf.ensure_shape(checked, x.shape)
+  def _checked(self, *parts):
+    given = [p for p in parts[:2] if p is not None]
+    found = tf.numpy_function(self.run, given, [p.dtype for p in given], stateful=False)
+    found = [tf.ensure_shape(f, p.shape) for f, p in zip(found, given)]
+    if parts[1:2] == (None,):
+      found.append(None)
+    return *found, *parts[2:]
 
-  def _run(self, batch):
+  def run(self, *arrays: np.ndarray) -> list[np.ndarray]:
+    """`arrays`, checked; keeps the error."""
     try:
-      self._check(batch)
+      self._check(*arrays)
     except ValueError as error:
       self.original = error
       raise
-    return batch
+    return list(arrays)
 
 
 def array_examples(
@@ -171,6 +240,7 @@ def batches(
   shuffle_seed: int | tf.Tensor | None = None,
   shuffle_buffer: int = 50_000,
   count: int | None = None,
+  fill: bool = True,
 ) -> tf.data.Dataset:
   """Batches `(x, condition, weight)`, all of one shape.
 
@@ -184,6 +254,7 @@ def batches(
       int64 scalar tensor for one order.
     shuffle_buffer: how many examples are shuffled at a time.
     count: number of examples, to be given inside of other data sets.
+    fill: whether the last batch is filled up, or else smaller.
   """
   if count is None:
     count = int(examples.cardinality())
@@ -197,8 +268,9 @@ def batches(
       seed=shuffle_seed,
       reshuffle_each_iteration=not tf.is_tensor(shuffle_seed),
     )
-  examples = examples.concatenate(filler)
-  examples = examples.batch(batch_size, drop_remainder=True).prefetch(2)
+  if fill:
+    examples = examples.concatenate(filler)
+  examples = examples.batch(batch_size, drop_remainder=fill).prefetch(2)
   return without_autotuning(examples)
 
 

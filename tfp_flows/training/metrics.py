@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfp_flows.internal import reports
 from tfp_flows.math import bits
 
-__all__ = ['BitsPerDim', 'NegativeLogLikelihood', 'SolverWork', 'counted']
+__all__ = ['BitsPerDim', 'NegativeLogLikelihood', 'SolverWork', 'counted', 'is_empty']
 
 
 class NegativeLogLikelihood(keras.metrics.Mean):
@@ -87,6 +87,13 @@ class SolverWork:
     for name, value in values.items():
       self._means[name].update_state(*counted(value, None, made))
     return {name: self._means[name].result() for name in values}
+
+
+def is_empty(metric: keras.metrics.Metric) -> bool:
+  """Whether a mean has seen nothing since its last reset."""
+  if not isinstance(metric, keras.metrics.Mean):
+    return False
+  return not float(tf.convert_to_tensor(metric.count.value))
 
 
 def counted(

@@ -51,14 +51,14 @@ def save_image_grid(
   columns = columns or int(np.ceil(np.sqrt(count)))
   rows = -(-count // columns)
   scale = scale or max(1, 64 // width)
-  images = (images.astype(np.float64) / (num_bins - 1)).clip(0, 1)
+  images = (255 * (images / (num_bins - 1)).clip(0, 1)).astype(np.uint8)
   images = images.repeat(scale, axis=1).repeat(scale, axis=2)
   # A grey line on the right of each image and below it.
   line = max(1, scale // 4)
   images = np.pad(
     images,
     [(0, rows * columns - count), (0, line), (0, line), (0, 0)],
-    constant_values=0.3,
+    constant_values=76,
   )
   _, height, width, _ = images.shape
   grid = images.reshape(rows, columns, height, width, channels)
@@ -146,29 +146,50 @@ def _density_on_grid(distribution, low, high, resolution, **kwargs):
 
 
 def save_histograms(
-  path: str, samples: np.ndarray, data: np.ndarray, most: int = 16
+  path: str,
+  samples: np.ndarray,
+  data: np.ndarray | None = None,
+  most: int = 16,
+  names: Sequence[str] | None = None,
 ) -> None:
   """Writes a PNG: the marginals of samples against those of the data.
 
   Args:
     path: of the PNG.
     samples: `[N, D]`, of the model.
-    data: `[M, D]`.
+    data: `[M, D]`, which give the limits; None for samples alone.
     most: how many columns are shown, the first ones.
+    names: of the columns; None counts them from 1.
   """
-  shown = min(most, data.shape[1])
+  shown = min(most, samples.shape[1])
   columns = min(4, shown)
   rows = -(-shown // columns)
   figure = matplotlib.figure.Figure(
     figsize=(3 * columns, 2 * rows), layout='constrained'
   )
   for i in range(shown):
-    axis = figure.add_subplot(rows, columns, i + 1, title=f'column {i}')
-    bins = np.histogram_bin_edges(data[:, i], bins=40)
-    axis.hist(data[:, i], bins, density=True, alpha=0.5, label='data')
-    axis.hist(samples[:, i], bins, density=True, histtype='step', label='model')
-  figure.axes[0].legend()
+    title = names[i] if names else f'column {i + 1}'
+    axis = figure.add_subplot(rows, columns, i + 1)
+    axis.set_title(title[:30], parse_math=False)
+    limits = (samples if data is None else data)[:, i].astype(np.float64)
+    # About its least number: bins of large numbers would have no width.
+    low = limits.min()
+    edges = np.linspace(0.0, float(np.ptp(limits)) or 1.0, 41)
+    if edges[-1] < 1e-3 * abs(low):
+      axis.set_xlabel(f'above {low:.10g}')
+    else:
+      edges, low = edges + low, 0.0
+    if data is not None:
+      axis.stairs(_shares(data[:, i] - low, edges), edges, fill=True, alpha=0.5)
+    axis.stairs(_shares(samples[:, i] - low, edges), edges)
+  labels = ['model'] if data is None else ['data', 'model']
+  figure.axes[0].legend(figure.axes[0].patches, labels)
   figure.savefig(path, dpi=80)
+
+
+def _shares(values, edges):
+  """The share of all values in each bin, as a density; they may lie outside."""
+  return np.histogram(values, edges)[0] / (len(values) * np.diff(edges))
 
 
 def save_curves(path: str, metrics_path: str, names: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfp_flows.training import exports
 from tfp_flows.training import flow_model
+from tfp_flows.training import units as units_lib
 
 __all__ = ['export_saved_model']
 
@@ -17,6 +18,7 @@ def export_saved_model(
   path: str | os.PathLike,
   overwrite: bool = False,
   condition_size: int | None = None,
+  units: units_lib.Units | None = None,
 ) -> None:
   """Writes a SavedModel that TensorFlow alone loads and runs.
 
@@ -36,30 +38,31 @@ def export_saved_model(
     encode(x, seed) -> latents
     decode(latents) -> x
 
-  * `x`, `samples`: `[N, *event_shape]`; integers if the model dequantizes, of the
-    smallest of uint8, uint16 and int32.
+  * `x`: `[N, *event_shape]`, `samples`: `[n, *event_shape]`; integers if the model
+    dequantizes, of the smallest of uint8, uint16 and int32.
   * `seed`: int32 `[2]`, a stateless seed of dequantization, of stochastic log-dets and
     of samples; the same seed gives the same numbers.
   * `log_prob`: `[N]`, in nats, with the estimators of evaluation.
   * `n`: int32 scalar. `temperature`: scalar of the dtype of the model.
   * `latents`: `[N, *latent_shape]`; if they are a structure, `latents_0`, `latents_1`
     and so on.
-  * `condition`: `[N, K]`, beside the others if the model takes one; in `sample` also
-    `[1, K]`, for all.
+  * `condition`: `[N, K]`, beside the others if the model takes one; `sample` then draws
+    `n` examples for each of its rows: `samples` are `[n, N, *event_shape]`.
 
   A distribution that is no `tfd.TransformedDistribution` has no latents: `encode` and
   `decode` are left out, and so is `temperature`, also if its base has no mean. Pixels
   out of range and samples that are not finite raise `tf.errors.InvalidArgumentError`.
 
-  All are plain operations of TensorFlow, but that the noise of samples is drawn under
-  XLA if the model draws it so: its numbers are others elsewhere. For runtimes without
-  XLA compile the model with `jit_compile=False`.
+  All are plain operations of TensorFlow, for runtimes with and without XLA.
 
   Args:
     model: trained or not; need not be compiled.
     path: of a new or empty folder.
     overwrite: whether an earlier SavedModel in `path` is replaced.
     condition_size: `K`, for models whose networks do not say it.
+    units: how the columns of a table and those of the model belong together, if it was
+      scaled for the model: `x` and `samples` are then float64, in the units of the
+      table, and so are densities.
 
   Raises:
     ValueError: if `path` holds something else, the size of the condition is unknown,
@@ -68,7 +71,8 @@ def export_saved_model(
   exports.check_folder(path, overwrite, _FILES)
   model.update_norms()
   signatures = {}
-  for program in exports.inference(model, condition_size=condition_size):
+  programs = exports.inference(model, condition_size=condition_size)
+  for program in exports.in_units(programs, units):
     function = tf.function(program.fn, autograph=False)
     signature = function.get_concrete_function(**program.inputs)
     exports.check_known(model, signature.variables, program.name)

@@ -13,6 +13,7 @@ from tfp_flows import version
 from tfp_flows.internal import assignments
 from tfp_flows.training import exports
 from tfp_flows.training import flow_model
+from tfp_flows.training import units as units_lib
 
 __all__ = ['export_stablehlo']
 
@@ -27,6 +28,7 @@ def export_stablehlo(
   functions: Sequence[str] | None = None,
   overwrite: bool = False,
   condition_size: int | None = None,
+  units: units_lib.Units | None = None,
 ) -> None:
   """Writes the functions of the model as StableHLO, with a manifest.
 
@@ -37,8 +39,9 @@ def export_stablehlo(
     arrays.npz      the weights, the state of the optimizer and constants, by name
     manifest.json   what the functions take and return
 
-  with these functions, as `export_saved_model` has them, but for `n`, which is
-  `batch_size`:
+  with these functions, as `export_saved_model` has them. There is no `n`: `sample`
+  draws `batch_size` examples, one for each row of the condition if there is one, from
+  noise of XLA, which has other numbers for a seed than TensorFlow.
 
     log_prob(x, seed, weights) -> log_prob
     sample(seed, temperature, weights) -> samples
@@ -68,6 +71,9 @@ def export_stablehlo(
       `training_step` if it is compiled.
     overwrite: whether an earlier export in `path` is replaced.
     condition_size: `K`, for models whose networks do not say it.
+    units: how the columns of a table and those of the model belong together, if it was
+      scaled for the model: `x` and `samples` are then float64, in the units of the
+      table, and so are densities and losses.
 
   Raises:
     ValueError: if `path` holds something else, the model does not have a function,
@@ -80,7 +86,7 @@ def export_stablehlo(
   programs = exports.inference(model, batch_size, condition_size)
   if model.compiled:
     programs.append(_training_step(model, batch_size, condition_size))
-  programs = _selected(programs, functions)
+  programs = exports.in_units(_selected(programs, functions), units)
   model.update_norms()
   arrays = _Arrays(model)
   modules, entries = {}, {}

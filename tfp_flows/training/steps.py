@@ -1,5 +1,6 @@
 """What `fit`, `evaluate` and `predict` do with one batch."""
 
+import itertools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -8,6 +9,7 @@ from tfp_flows import bijectors
 from tfp_flows.internal import reports
 from tfp_flows.training import diagnosis
 from tfp_flows.training import metrics
+from tfp_flows.training import sizes
 from tfp_flows.training import strategies
 
 __all__ = ['Steps']
@@ -172,6 +174,48 @@ class Steps:
     # Of several replicas each may have examples of weight 0, not to be returned.
     return log_prob if self._distribute_strategy is None else (log_prob, weight)
 
+  # Keras's own functions trace one graph for all sizes of batches.
+
+  def _make_function(self, step_function):
+    if self._distribute_strategy is not None or self.run_eagerly:
+      return super()._make_function(step_function)
+    own = getattr(step_function, '__func__', None)
+    is_ours = own in (Steps.train_step, Steps.test_step)
+    step = sizes.Sized(
+      lambda *batch: step_function(batch), self.jit_compile, fills=is_ours
+    )
+
+    last = [{}]  # The logs, for a batch without examples.
+
+    def function(batches):
+      given = list(itertools.islice(batches, self.steps_per_execution))
+      if not given:
+        raise StopIteration
+      for batch in _not_empty(given, is_ours):
+        last[0] = step(*batch)
+      return last[0]
+
+    return function
+
+  def make_predict_function(self, force=False):
+    if self._distribute_strategy is not None or self.run_eagerly:
+      return super().make_predict_function(force)
+    if self.predict_function is None or force:
+      is_ours = type(self).predict_step is Steps.predict_step
+      jit_compile = self.jit_compile if self.compiled else True
+      step = sizes.Sized(
+        lambda *batch: self.predict_step(batch), jit_compile, is_ours, per_row=True
+      )
+
+      def function(batches):
+        found = [step(*batch) for batch in _not_empty(batches, is_ours)]
+        if not found:
+          return tf.zeros([0], self.distribution.dtype)
+        return tf.nest.map_structure(lambda *t: tf.concat(t, axis=0), *found)
+
+      self.predict_function = function
+    return self.predict_function
+
   def _maybe_symbolic_build(self, iterator=None, data_batch=None):
     """Builds the optimizer, all that is left; Keras would take a batch for it."""
     if self._distribute_strategy is not None and not self.optimizer.built:
@@ -179,8 +223,12 @@ class Steps:
         self.optimizer.build(self.trainable_variables)
 
   def _get_metrics_result_or_logs(self, logs):
-    """The logs over all replicas; those of a step are means of what each has."""
-    results = self.get_metrics_result()
+    """The logs over all replicas; those of a step are means of what each has.
+
+    What a step of the user's own logs without updating our metric stays as it is.
+    """
+    unseen = {m.name for m in self.metrics if metrics.is_empty(m)}
+    results = {k: v for k, v in self.get_metrics_result().items() if k not in unseen}
     return {name: results.get(name, value) for name, value in (logs or {}).items()}
 
   def _check_all_seen(self, watched):
@@ -201,6 +249,16 @@ class Steps:
     for metric in found:
       metric.update_state(log_prob, sample_weight=weight)
     return {m.name: m.result() for m in found}
+
+
+def _not_empty(batches, with_weights):
+  """Those `batches` that have examples, as tuples; of three parts `with_weights`."""
+  for data in batches:
+    batch = strategies.unpack(data) if with_weights else data
+    if not isinstance(batch, (tuple, list)):
+      batch = (batch,)
+    if len(batch[0]):
+      yield batch
 
 
 def _weighted_mean(values, weights, total=None):

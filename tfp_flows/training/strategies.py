@@ -284,13 +284,15 @@ def distribute(
 
   extended = strategy.extended
   # All replicas always have data; TensorFlow need not ask them at each step, for
-  # which it would forget the shapes.
-  asks = extended.experimental_enable_get_next_as_optional
-  extended.experimental_enable_get_next_as_optional = False
+  # which it would forget the shapes. Strategies of one replica do not ask.
+  asks = getattr(extended, 'experimental_enable_get_next_as_optional', None)
+  if asks is not None:
+    extended.experimental_enable_get_next_as_optional = False
   try:
     distributed = strategy.distribute_datasets_from_function(parts)
   finally:
-    extended.experimental_enable_get_next_as_optional = asks
+    if asks is not None:
+      extended.experimental_enable_get_next_as_optional = asks
   # TensorFlow counts the parts of this worker, and Keras takes that for the steps.
   distributed._cardinality = batches.cardinality().numpy()
   return distributed
