@@ -279,6 +279,10 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     x = tf.nest.map_structure(lambda t: tf.convert_to_tensor(t, self.dtype), x)
     event_ndims = getattr(self, f'{direction}_min_event_ndims')
     self._check_event_shape(x, event_ndims, direction)
+    expected = self._event_shape_or_none()
+    if tf.is_tensor(x) and expected is not None and len(expected) == event_ndims:
+      batch = x.shape[: x.shape.rank - event_ndims]
+      x = shapes.ensure(x, batch.concatenate(expected))
     if condition is not None:
       condition = self._as_condition(condition)
       if self.takes_condition:

@@ -57,8 +57,7 @@ class MLP(network.Network):
       checks.as_count(size, 'size', owner='MLP')
     self._activation = activations.activation(activation)
     self._hidden = [
-      Dense(n, kernel_initializer=seeds.he_normal(), dtype=policy)
-      for n in hidden
+      Dense(n, kernel_initializer=seeds.he_normal(), dtype=policy) for n in hidden
     ]
     self._output = Dense(output_size, kernel_initializer='zeros', dtype=policy)
     self._dropout = keras.layers.Dropout(dropout, seed=seeds(), dtype=policy)
