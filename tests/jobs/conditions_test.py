@@ -29,9 +29,7 @@ def test_a_condition_far_from_zero_is_learned(model):
   loss = model.evaluate(X, CONDITION, batch_size=300, verbose=0, return_dict=True)
   assert loss['loss'] < 0.5
   direct = model.distribution.log_prob(X, condition=CONDITION)
-  np.testing.assert_allclose(
-    direct, model.log_prob(X, CONDITION), rtol=1e-4, atol=1e-3
-  )
+  np.testing.assert_allclose(direct, model.log_prob(X, CONDITION), rtol=1e-4, atol=1e-3)
 
 
 def test_it_is_saved_with_the_model(model, tmp_path):
