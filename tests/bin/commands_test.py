@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 
@@ -149,6 +150,7 @@ def test_configs_run(config, data_dir, tmp_path, capsys):
     'best.weights.h5',
     'checkpoints',
     'curves.png',
+    'data.json',
     'flags.txt',
     'metrics.jsonl',
     'result.json',
@@ -196,6 +198,16 @@ def test_sample(run_dir, tmp_path):
   assert images[0].dtype == np.uint8
   np.testing.assert_array_equal(*images)
   assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_pictures_of_many_samples_have_bounds(run_dir, tmp_path):
+  import matplotlib.image
+
+  words = (f'--flagfile={run_dir}/flags.txt', f'--output={tmp_path}/s')
+  call(sample, *words, '--num_samples=1300')
+  assert len(np.load(tmp_path / 's.npy')) == 1300
+  # 32 x 32 images of 64 screen pixels, and their lines.
+  assert matplotlib.image.imread(tmp_path / 's.png').shape[:2] == (2112, 2112)
 
 
 def test_export(run_dir, tmp_path, capsys, monkeypatch):
@@ -449,7 +461,7 @@ def test_flags_that_are_wrong(capsys):
     (('--arg=learn_prior=maybe',), "to be True or False; received 'maybe'"),
     (('--arg=width=[4]',), 'received [4]'),
     (('--augment_shift=8',), 'below the height and width of the images'),
-    (('--image_size=8',), 'images of TensorFlow Datasets only; received 8'),
+    (('--image_size=8',), 'or of files only; received 8'),
     (('--dataset=a\nb',), 'Expected --dataset on one line'),
     (('--arg=seed=3',), "received 'seed=3'"),
     (('--dataset=mnist:9.9.9',), "received 'mnist:9.9.9'"),
@@ -594,6 +606,45 @@ def test_list_of_configs():
   done = process('tfp_flows.bin.train', '--list_configs')
   assert done.returncode == 0
   assert done.stdout.split() == sorted(cli.configs())
+
+
+def test_no_bound_from_estimated_log_determinants():
+  from tfp_flows.bin import evaluation
+  from tfp_flows.bin import runs
+
+  words = ('--model=residual_flow', '--dataset=digits', *TINY_RESIDUAL[:4])
+  with flagsaver.flagsaver():
+    cli._parse(['command', *words, '--log_det=roulette'])
+    data = runs.load_data()
+    model = runs.make_model(data)
+    with pytest.raises(cli.UsageError, match='noise_samples=1.*--log_det=exact'):
+      evaluation.report(model, data, 'test', '', num_samples=2)
+
+
+def test_runs_of_older_versions_are_scaled_as_before(tmp_path):
+  """Without `data.json`: from the table, and never centred without --standardize."""
+  from tfp_flows.bin import runs
+
+  rng = np.random.default_rng(0)
+  np.save(tmp_path / 't.npy', rng.normal(size=[50, 2]) + 1e6)
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'best.weights.h5').write_bytes(b'')
+  words = (f'--dataset={tmp_path}/t.npy', f'--workdir={tmp_path}/run')
+  for more, is_scaled in ((), True), (('--nostandardize',), False):
+    with flagsaver.flagsaver():
+      cli._parse(['command', *words, *more])
+      workdir = runs.Workdir(f'{tmp_path}/run')
+      assert (runs.describe_data(workdir).mean is not None) == is_scaled
+      assert runs.load_data().mean is not None  # A new run.
+
+
+def test_damaged_descriptions_of_data(run_dir, tmp_path, capsys):
+  shutil.copytree(run_dir, tmp_path / 'run')
+  for text in ('', '{', '[]', '{}', '{"event_shape": 3}'):
+    (tmp_path / 'run' / 'data.json').write_text(text)
+    words = (f'--flagfile={tmp_path}/run/flags.txt', f'--workdir={tmp_path}/run')
+    message = fails(capsys, sample, *words)
+    assert 'data.json; the file is damaged' in message or 'needs of its data' in message
 
 
 def test_evaluation_with_another_log_det(tmp_path, capsys):

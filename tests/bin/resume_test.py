@@ -283,7 +283,7 @@ def test_other_data_do_not_go_on(rows, table, capsys, monkeypatch, tmp_path):
   np.save(tmp_path / 'points.npy', points)
   before = state(table)
   # The path in the flags stays the same.
-  monkeypatch.setattr(tabular, '_read_npy', lambda _: np.load(tmp_path / 'points.npy'))
+  monkeypatch.setattr(tabular, 'read_npy', lambda _: np.load(tmp_path / 'points.npy'))
   message = commands.fails(capsys, train, *TABLE, f'--workdir={table}')
   assert 'Expected the data of the run' in message
   assert '4 batches, digest' in message

@@ -1,4 +1,5 @@
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -106,6 +107,61 @@ def write(path, text):
 def test_bad_tables(name, text, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     data.load(write(tmp_path / name, text))
+
+
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    ('1,NA', r"received 'NA' in row 12, column 2 \(speed\)"),
+    ('1,nan', r'received nan in row 12, column 2 \(speed\)'),
+    ('1,', r"received '' in row 12, column 2 \(speed\)"),
+    ('1', 'received 1 in row 12 and 2 in the rows before'),
+    ('1,2,3', 'received 3 in row 12 and 2 in the rows before'),
+  ],
+)
+def test_faults_of_tables_are_found_by_row_and_name(line, message, tmp_path):
+  text = 'size, speed\n' + '1,2\n' * 11 + f'{line}\n' + '2,3\n' * 9
+  with pytest.raises(ValueError, match=message) as error:
+    data.load(write(tmp_path / 't.csv', text))
+  assert 'usecols' not in str(error.value)
+
+
+def test_columns_that_are_no_density(tmp_path):
+  rng = np.random.default_rng(0)
+  columns = [
+    rng.normal(size=200),
+    rng.integers(0, 40, 200),
+    rng.normal(size=200).round(1),
+    np.where(rng.uniform(size=200) < 0.3, 0.0, rng.normal(size=200)),
+    rng.normal(size=200).round(6),
+  ]
+  np.save(tmp_path / 't.npy', np.stack(columns, axis=1))
+  assert data.load(str(tmp_path / 't.npy')).repeating == (1, 2, 3)
+
+
+def test_columns_far_from_zero_are_centred_before_they_lose_digits(tmp_path):
+  values = table(50, 2) + [0, 1e8]
+  np.save(tmp_path / 't.npy', values)
+  loaded = data.load(str(tmp_path / 't.npy'), standardize=False)
+  x = arrays(loaded.train)[0]
+  np.testing.assert_array_equal(loaded.deviation, [1, 1])
+  assert loaded.mean[0] == 0 and abs(loaded.mean[1] - 1e8) < 10
+  back = loaded.in_units(x.astype(np.float32))
+  rows = values[loaded.rows['train']]
+  np.testing.assert_allclose(back - [0, 1e8], rows - [0, 1e8], atol=1e-5)
+  np.save(tmp_path / 't.npy', values * 1e19)
+  with pytest.raises(ValueError, match='up to 1e18 with --nostandardize'):
+    data.load(str(tmp_path / 't.npy'), standardize=False)
+
+
+def test_a_description_survives_json(tmp_path):
+  np.save(tmp_path / 't.npy', table() / 3)
+  loaded = data.load(str(tmp_path / 't.npy'))
+  text = json.dumps(loaded.as_json())
+  found = data.Description.from_json(json.loads(text))
+  np.testing.assert_array_equal(found.mean, loaded.mean)
+  np.testing.assert_array_equal(found.deviation, loaded.deviation)
+  assert (found.event_shape, found.digest) == ((3,), loaded.digest)
 
 
 def test_tables_keep_their_precision(tmp_path):

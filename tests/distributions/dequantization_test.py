@@ -93,3 +93,20 @@ def test_bad_options():
     tff.UniformDequantization(1)
   with pytest.raises(ValueError, match='num_samples >= 1; received 0'):
     tff.UniformDequantization(4).log_prob(tfd.Normal(0.0, 1.0), [1], 0, num_samples=0)
+
+
+def test_no_bound_from_estimates():
+  """With noise `e` in the logarithms the mean of the exponentials has E[exp(e)] > 1."""
+  network = tff.LipschitzMLP([2], hidden=[4], coeff=0.5)
+  block = tff.ResidualFlow(network, [2], tff.LogDet(evaluation=tff.RouletteLogDet()))
+  base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
+  flow = tfd.TransformedDistribution(base, tfp.bijectors.Invert(block))
+  noise, x = tff.UniformDequantization(2), tf.zeros([3, 2], tf.uint8)
+  with pytest.raises(ValueError, match='no lower bound; received 4. Use exact ones'):
+    noise.log_prob(flow, x, 0, num_samples=4)
+  model = tff.FlowModel(flow, dequantization=noise)
+  with pytest.raises(ValueError, match='no lower bound'):
+    model.log_prob(x, num_samples=4)
+  exact = model.log_prob(x, num_samples=4, estimator=tff.ExactLogDet(), seed=0)
+  assert np.isfinite(exact).all()
+  assert np.isfinite(noise.log_prob(flow, x, 0)).all()

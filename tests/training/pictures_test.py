@@ -42,6 +42,27 @@ def test_density_and_histograms_and_walks(tmp_path):
     assert matplotlib.image.imread(path).std() > 0.01, path
 
 
+def test_histograms_of_odd_tables(tmp_path):
+  """NumPy and Matplotlib say nothing: their warnings would be errors here."""
+  values = np.random.default_rng(0).normal(size=[50, 2])
+  far = values + [0, 1.6e9]
+  path = str(tmp_path / 'histograms.png')
+  pictures.save_histograms(path, values + 1e6, values)  # No sample within the limits.
+  pictures.save_histograms(path, far, far, names=['$x', 'a' * 99])
+  pictures.save_histograms(path, far, np.repeat(far[:1], 9, axis=0))
+  pictures.save_histograms(path, values * 1e150, values[:1] * 1e150)
+  pictures.save_histograms(path, far[:, :1])
+  wide = np.random.default_rng(0).normal(size=[2, 1000])
+  pictures.save_histograms(path, wide, wide[:1])
+  assert matplotlib.image.imread(path).std() > 0.01
+
+
+def test_histograms_are_shares_of_all_values():
+  edges = np.array([0.0, 0.5, 1.0])
+  shares = pictures._shares(np.array([0.1, 0.7, 0.8, 5.0]), edges)
+  np.testing.assert_allclose(shares, [0.5, 1.0])
+
+
 def test_curves_skip_what_is_not_finite(tmp_path):
   log = callbacks.JsonLines(str(tmp_path / 'm.jsonl'))
   log.on_train_begin()

@@ -10,6 +10,7 @@ from tfp_flows.bijectors import coupling
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import transformers
 from tfp_flows.internal import shapes
+from tfp_flows.internal import tf_private
 
 __all__ = ['Autoregressive']
 
@@ -105,11 +106,14 @@ class Autoregressive(conditioned.Conditioned):
   def _inverse_and_log_det(self, y, condition=None):
     def improve(x):
       x = self._inner(x, condition).inverse(y)
-      return [tf.ensure_shape(x, y.shape)]
+      return [shapes.ensure(x, y.shape)]
 
     # All numbers but the last one in the order, whatever the order is.
     x, count = tf.zeros_like(y), self._event[0] - 1
-    if count:
+    if tf_private.has_tangents([y, condition, self.trainable_variables]):
+      for _ in range(count):  # TensorFlow's forward mode knows no loops.
+        (x,) = improve(x)
+    elif count:
       (x,) = tf.while_loop(lambda _: True, improve, [x], maximum_iterations=count)
     return flow_bijector.inverse_and_log_det(self._inner(x, condition), y, 1)
 

@@ -14,6 +14,7 @@ from tfp_flows.internal import estimation
 from tfp_flows.internal import reports
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
+from tfp_flows.internal import tf_private
 from tfp_flows.math import ode
 from tfp_flows.math import ode_solvers
 
@@ -209,6 +210,8 @@ class FFJORD(flow_bijector.FlowBijector):
   def _run(self, x, condition, inverted, penalties):
     """Solves with the estimator of the current block, and reports."""
     self._check_condition(self._field, condition)
+    if tf_private.has_tangents([x, condition, self.trainable_variables]):
+      raise LookupError(ode.SECOND_ORDER)
     current, report = estimation.current(), reports.innermost()
     num_dims = tf.TensorShape(self._event).num_elements()
     solution = self._solve(

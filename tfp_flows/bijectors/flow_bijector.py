@@ -19,6 +19,7 @@ __all__ = [
   'check_bijectors',
   'forward_and_log_det',
   'inverse_and_log_det',
+  'takes_condition',
 ]
 
 tfb = tfp.bijectors
@@ -110,6 +111,58 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
 
   def __hash__(self) -> int:
     return id(self)
+
+  # Python's copies: TensorFlow would copy variables that nothing reads.
+
+  def __reduce__(self):
+    return _rebuilt, (serialization.serialize(self), *keras_parameters.state(self))
+
+  def __deepcopy__(self, memo: dict[int, Any]) -> 'FlowBijector':
+    networks = keras_parameters.keras_layers(self)
+    for network in networks:
+      if memo.get(id(network)) is not None:
+        raise ValueError(
+          f'Expected layers that share no network, or a copy of one layer that has '
+          f'them all, as `tff.Sequential`; received {self.name}, whose {network.name} '
+          f'was copied with another layer.'
+        )
+    rebuild, arguments = self.__reduce__()
+    memo[id(self)] = rebuild(*arguments)
+    copies = keras_parameters.keras_layers(memo[id(self)])
+    memo |= {id(a): b for a, b in zip(networks, copies, strict=True)}
+    return memo[id(self)]
+
+  def __copy__(self) -> 'FlowBijector':
+    other = object.__new__(type(self))
+    other.__dict__.update(self.__dict__)
+    return other
+
+  def copy(self, **overrides) -> 'FlowBijector':
+    """The same layer with other arguments, and variables of its own.
+
+    What is an argument, as a network, is shared; variables that the layer makes itself
+    have the values of this one.
+
+    Args:
+      **overrides: of the constructor.
+
+    Raises:
+      ValueError: if the copy has variables of other shapes.
+    """
+    other = self._remade(overrides)
+    own, copied = self.variables, other.variables
+    if [v.shape for v in own] != [v.shape for v in copied]:
+      raise ValueError(
+        f'Expected arguments for which {self.name} has weights of the same shapes; '
+        f'received {list(overrides)}. Make a new layer.'
+      )
+    for v, start in zip(copied, own):
+      if v is not start:
+        v.assign(start)
+    return other
+
+  def _remade(self, overrides):
+    return super().copy(**overrides)
 
   # To be implemented.
 
@@ -264,6 +317,23 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     return {}  # No parameter of a flow layer has a batch shape.
 
 
+def _rebuilt(config, values, frozen):
+  bijector = serialization.deserialize(config)
+  keras_parameters.set_state(bijector, values, frozen)
+  return bijector
+
+
+def takes_condition(bijector: tfb.Bijector) -> bool:
+  """Whether any bijector, or a part of it, depends on a condition."""
+  while isinstance(bijector, tfp_private.Invert):
+    bijector = bijector.bijector
+  if isinstance(bijector, FlowBijector):
+    return bijector.takes_condition
+  if walk.is_composition(bijector):
+    return any(takes_condition(b) for b in tf.nest.flatten(bijector.bijectors))
+  return walk.accepts_condition(bijector)
+
+
 def check_bijectors(bijectors: Any, owner: str) -> None:
   """Raises `ValueError` unless `bijectors` is a list of bijectors."""
   is_list = isinstance(bijectors, (list, tuple))
@@ -345,7 +415,7 @@ def _broadcast_batch(x, event_ndims, condition):
   if static.is_fully_defined():
     return tf.broadcast_to(x, static + event)
   both = tf.broadcast_dynamic_shape(tf.shape(x)[: batch.rank], tf.shape(condition)[:-1])
-  x = tf.broadcast_to(x, tf.concat([both, event], axis=0))
+  x = tf.broadcast_to(x, tf.concat([both, tf.shape(x)[batch.rank :]], axis=0))
   return tf.ensure_shape(x, static + event)
 
 

@@ -114,7 +114,7 @@ class Multiscale(flow_bijector.FlowBijector):
 
   @property
   def takes_condition(self) -> bool:
-    return any(getattr(b, 'takes_condition', False) for b in self._levels)
+    return any(flow_bijector.takes_condition(b) for b in self._levels)
 
   def _forward_event_shape(self, shape):
     if not shape.is_compatible_with(self._event):

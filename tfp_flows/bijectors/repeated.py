@@ -111,6 +111,9 @@ class Repeated(reversible.Composition):
         steps.append(serialization.deserialize(_with_seeds_of(step, i)))
     return cls(steps, **config)
 
+  def _remade(self, overrides):
+    return type(self).from_config(self.get_config() | overrides)
+
   @property
   def template(self) -> tfb.Bijector:
     """The layer that each step is, whose own weights mean nothing."""
@@ -134,7 +137,7 @@ class Repeated(reversible.Composition):
 
   @property
   def takes_condition(self) -> bool:
-    return getattr(self._template(), 'takes_condition', False)
+    return flow_bijector.takes_condition(self._template())
 
   def _forward_event_shape(self, shape):
     return self._template().forward_event_shape(shape)
@@ -151,7 +154,7 @@ class Repeated(reversible.Composition):
     def body(weights, x, total):
       with weight_values.substituted(template, weights):
         y, log_det = step(template, x, ndims, condition)
-      return tf.ensure_shape(y, x.shape), total + log_det
+      return shapes.ensure(y, x.shape), total + log_det
 
     zero = tf.zeros(shapes.batch_shape(x, ndims), x.dtype)
     return self._for_each_step(body, (x, zero), backward=inverted)
@@ -175,8 +178,8 @@ class Repeated(reversible.Composition):
       of = found.weights
       totals = [total + of[t.ref()] for total, t in zip(totals, tensors)]
       _check_owned(of, tensors, trained)
-      x = tf.ensure_shape(found.x, y.shape)
-      gradient = tf.ensure_shape(found.gradient, y.shape)
+      x = shapes.ensure(found.x, y.shape)
+      gradient = shapes.ensure(found.gradient, y.shape)
       return (x, gradient, totals), [of[w.ref()] for w in trained]
 
     start = (y, upstream.y, [tf.zeros_like(t) for t in tensors])
@@ -199,12 +202,14 @@ class Repeated(reversible.Composition):
         steps are then returned beside the last state, stacked.
     """
     weights = [weight_values.value(v) for v in self._weights]
-    run = self._looped if self._can_loop(state) else self._unrolled
+    run = self._looped if self._can_loop(state, weights) else self._unrolled
     return run(body, state, weights, backward, collect)
 
-  def _can_loop(self, state):
+  def _can_loop(self, state, weights):
     if not self._in_loop or tf.executing_eagerly() or inspection.innermost():
       return False
+    if tf_private.has_tangents([state, weights]):
+      return False  # TensorFlow's forward mode knows no loops.
     # XLA cannot compile gradients of loops over tensors of sizes unknown to the graph.
     is_known = all(t.shape.is_fully_defined() for t in tf.nest.flatten(state))
     return is_known or not tf_private.in_xla()

@@ -10,11 +10,24 @@ import tensorflow as tf
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import log_det_estimators
 from tfp_flows.internal import checks
+from tfp_flows.internal import first_order
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
+from tfp_flows.internal import tf_private
 from tfp_flows.math import fixed_point
 
 __all__ = ['ResidualFlow']
+
+_SECOND_ORDER = (
+  'The inverse of a residual flow has no second derivatives and none in forward mode: '
+  'a gradient of its gradient, or a `tf.autodiff.ForwardAccumulator` was asked for. '
+  'Use `forward`, or finite differences.'
+)
+_FORWARD_MODE = (
+  'Of a residual flow `tf.autodiff.ForwardAccumulator` can follow `forward` only, in '
+  'eager mode or around a `tf.function`; it was asked for `inverse`, or opened inside '
+  'of a `tf.function`. Use a `tf.GradientTape`.'
+)
 
 
 class ResidualFlow(flow_bijector.FlowBijector):
@@ -160,11 +173,18 @@ class ResidualFlow(flow_bijector.FlowBijector):
   def _adapt(self, x, condition):
     return x + self._g(condition)(x)
 
+  def _check_forward_mode(self, x, condition, is_possible):
+    is_followed = tf_private.has_tangents([x, condition, self.trainable_variables])
+    if is_followed and not is_possible:
+      raise LookupError(_FORWARD_MODE)
+
   def _forward_and_log_det(self, x, condition=None):
+    self._check_forward_mode(x, condition, is_possible=tf.executing_eagerly())
     estimate = self._estimate(self._g(condition), x)
     return x + estimate.value, estimate.log_det
 
   def _inverse_and_log_det(self, y, condition=None):
+    self._check_forward_mode(y, condition, is_possible=False)
     g = self._g(condition)
     x = self._differentiable(g, y, self._checked(self._solve(g, y)))
     return x, -self._estimate(g, x).log_det
@@ -204,7 +224,7 @@ class ResidualFlow(flow_bijector.FlowBijector):
 
         def adjoint_step(w):
           product = tape.gradient(value, x, w, unconnected_gradients='zero')
-          return tf.ensure_shape(start - product, start.shape)
+          return shapes.ensure(start - product, start.shape)
 
         solved = fixed_point.solve_fixed_point(
           adjoint_step,
@@ -213,7 +233,8 @@ class ResidualFlow(flow_bijector.FlowBijector):
           self._tolerance,
           self._max_iterations,
         )
-        return self._nan_unless_converged(solved) * scale
+        found = self._nan_unless_converged(solved) * scale
+        return first_order.without_gradient(found, [upstream, y, value], _SECOND_ORDER)
 
       return tf.identity(step), gradient
 

@@ -39,8 +39,9 @@ _WITH_STATISTICS = (
 )
 
 _SECOND_ORDER = (
-  "Gradients under memory='reversible' have no second derivatives: a gradient of a "
-  "gradient was asked for. Use memory='stored'."
+  "Gradients under memory='reversible' have no second derivatives and none in forward "
+  'mode: a gradient of a gradient, or a `tf.autodiff.ForwardAccumulator` around a '
+  "`tf.function`, was asked for. Use memory='stored'."
 )
 
 
@@ -135,6 +136,8 @@ def with_pull_back(
     inverted: whether the direction is the inverse.
   """
   conditions = [] if condition is None else [condition]
+  if tf_private.has_tangents([x, *conditions, *bijector.trainable_variables]):
+    return run(x, *conditions)  # Forward mode keeps no activations, either.
 
   @tf.custom_gradient
   def call(x, *conditions):

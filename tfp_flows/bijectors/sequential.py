@@ -122,7 +122,7 @@ class Sequential(reversible.Composition):
 
   @property
   def takes_condition(self) -> bool:
-    return any(getattr(b, 'takes_condition', False) for b in self._bijectors)
+    return any(flow_bijector.takes_condition(b) for b in self._bijectors)
 
   def _forward_event_shape(self, shape):
     for bijector in self._bijectors:

@@ -9,7 +9,11 @@ flags.DEFINE_enum(
   'part', 'test', ['train', 'validation', 'test'], 'Part of the data set.'
 )
 flags.DEFINE_integer(
-  'noise_samples', 1, 'Dequantizations per example; more tighten the bound.', 1
+  'noise_samples',
+  1,
+  'Dequantizations per example; more tighten the bound. Not with estimated '
+  'log-determinants.',
+  1,
 )
 flags.DEFINE_integer(
   'estimates',

@@ -11,8 +11,9 @@ flags.DEFINE_string(
 flags.DEFINE_string(
   'dataset',
   'digits',
-  "'digits', a 2-D toy, a path to a .csv or .npy table, or the name of an image "
-  'set of TensorFlow Datasets.',
+  "'digits', a 2-D toy, the path of a .csv or .npy table, of images of uint8 in a .npy "
+  'or .npz, or of a folder of PNG, JPEG or BMP files (with a slash, as ./photos), '
+  'or the name of an image set of TensorFlow Datasets.',
 )
 flags.DEFINE_string('data_dir', None, 'Folder of TensorFlow Datasets.')
 flags.DEFINE_bool(
@@ -24,7 +25,10 @@ flags.DEFINE_integer(
   'image_size', None, 'Scale the centre of each image to this side.', 1, 2**14
 )
 flags.DEFINE_bool(
-  'standardize', True, 'Scale the columns of tables to mean 0 and variance 1.'
+  'standardize',
+  True,
+  'Scale the columns of tables to mean 0 and variance 1. Without, columns that lie too '
+  'far from 0 for float32 are centred.',
 )
 flags.DEFINE_integer('num_points', 20_000, 'Training points of a 2-D toy.', 10)
 flags.DEFINE_bool('conditional', False, 'Model the data given their labels.')
@@ -53,7 +57,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_integer('seed', 0, 'Of the weights and all noise.', 0, 2**31 - 2)
 flags.DEFINE_integer(
-  'data_seed', 0, 'Of the split of digits and tables, and of the toys.', 0
+  'data_seed', 0, 'Of the split of digits, tables and image files, and of the toys.', 0
 )
 flags.DEFINE_integer('batch_size', 64, 'Examples per step.', 1)
 flags.DEFINE_integer('epochs', 100, 'Passes over the training set.', 1)
@@ -99,7 +103,13 @@ flags.DEFINE_enum(
   'an earlier checkpoint and on with half the learning rate.',
 )
 flags.DEFINE_integer('picture_every', 10, 'Epochs between pictures; 0: at the end.', 0)
-flags.DEFINE_integer('num_samples', 64, 'How many samples are drawn.', 1, 10**7)
+flags.DEFINE_integer(
+  'num_samples',
+  64,
+  'How many samples are drawn; a picture shows the first ones.',
+  1,
+  10**7,
+)
 flags.DEFINE_float('temperature', 1.0, 'Scales the latents of samples.', 0.0)
 
 SHARED = tuple(f.name for f in flags.FLAGS.flags_by_module_dict()[__name__])

@@ -74,7 +74,7 @@ def from_array(
 def named(columns: Iterable[int], names: Sequence[str] | None = None) -> str:
   """Columns as a reader counts them, from 1, with their names."""
   found = list(columns)
-  texts = [f'{i + 1}' + (f' ({names[i]})' if names else '') for i in found[:10]]
+  texts = [f'{i + 1}' + (f' ({names[i][:40]})' if names else '') for i in found[:10]]
   more = [f'{len(found) - 10} more'] if len(found) > 10 else []
   return ', '.join(texts + more)
 

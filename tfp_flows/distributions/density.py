@@ -54,13 +54,13 @@ class Density:
       inner = self.base = inner.distribution
     if self.base is None:
       return
-    self.event_ndims = tf.nest.map_structure(len, self.base.event_shape)
+    self.event_ndims = _ndims(self.base.event_shape)
     (self.bijector, *others) = self.bijectors
     has_parts = bool(others) or _has_parts(self.bijector)
     is_injective = all(map(tfp_private.is_injective, self.bijectors))
     self.is_composed = has_parts and is_injective and _is_plain(distribution)
     if self.is_composed:
-      self.bijector = Bound(self.bijectors, self.event_ndims)
+      self.bijector = Bound(self.bijectors, self.base.event_shape)
 
   @property
   def dtype(self) -> tf.DType:
@@ -77,7 +77,7 @@ class Density:
     return (
       self.base_takes_condition
       or any(layer.takes_condition for layer in layers)
-      or any(_takes_condition(b) for b in self.bijectors)
+      or any(flow_bijector.takes_condition(b) for b in self.bijectors)
     )
 
   def log_prob(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
@@ -188,15 +188,6 @@ def _has_parts(bijector):
   return walk.is_composition(_uninverted(bijector))
 
 
-def _takes_condition(bijector):
-  bijector = _uninverted(bijector)
-  if isinstance(bijector, flow_bijector.FlowBijector):
-    return bijector.takes_condition
-  if walk.is_composition(bijector):
-    return any(_takes_condition(b) for b in tf.nest.flatten(bijector.bijectors))
-  return walk.accepts_condition(bijector)
-
-
 class Bound(flow_bijector.FlowBijector):
   """Several bijectors as one that passes the condition on, or that holds it.
 
@@ -206,7 +197,7 @@ class Bound(flow_bijector.FlowBijector):
   def __init__(
     self,
     bijectors: Sequence[tfb.Bijector],
-    event_ndims: Any,
+    event_shape: Any,
     condition: tf.Tensor | None = None,
     name: str = 'bound',
   ):
@@ -214,20 +205,18 @@ class Bound(flow_bijector.FlowBijector):
 
     Args:
       bijectors: the last is applied first to the latents.
-      event_ndims: of the latents, a structure if they are one.
+      event_shape: of the latents, a structure if they are one.
       condition: `[..., K]`, passed to every bijector that takes one; None: that of
         each call.
       name: name of the bijector.
     """
     parameters = dict(locals())
     self._bijectors, self._condition = list(bijectors), condition
-    ranks = event_ndims
-    for bijector in reversed(self._bijectors):
-      ranks = bijector.forward_event_ndims(ranks)
+    self._shapes = _event_shapes(self._bijectors, event_shape)
     with tf.name_scope(name) as scope:
       super().__init__(
-        forward_min_event_ndims=event_ndims,
-        inverse_min_event_ndims=ranks,
+        forward_min_event_ndims=_ndims(self._shapes[-1]),
+        inverse_min_event_ndims=_ndims(self._shapes[0]),
         dtype=_dtype(self._bijectors),
         parameters=parameters,
         name=scope,
@@ -235,25 +224,33 @@ class Bound(flow_bijector.FlowBijector):
 
   @property
   def takes_condition(self) -> bool:
-    return any(_takes_condition(b) for b in self._bijectors)
+    return any(flow_bijector.takes_condition(b) for b in self._bijectors)
 
   def _with_log_det(self, x, direction, condition):
     condition = condition if self._condition is None else self._condition
     return super()._with_log_det(x, direction, condition)
 
   def _forward_and_log_det(self, z, condition=None):
-    ranks, total = self.forward_min_event_ndims, 0.0
-    for bijector in reversed(self._bijectors):
-      z, log_det = flow_bijector.forward_and_log_det(bijector, z, ranks, condition)
-      ranks, total = bijector.forward_event_ndims(ranks), total + log_det
+    total = 0.0
+    for bijector, before, after in reversed(self._steps()):
+      z, log_det = flow_bijector.forward_and_log_det(
+        bijector, z, _ndims(before), condition
+      )
+      z, total = _with_event_shape(z, after), total + log_det
     return z, total
 
   def _inverse_and_log_det(self, x, condition=None):
-    ranks, total = self.inverse_min_event_ndims, 0.0
-    for bijector in self._bijectors:
-      x, log_det = flow_bijector.inverse_and_log_det(bijector, x, ranks, condition)
-      ranks, total = bijector.inverse_event_ndims(ranks), total + log_det
+    total = 0.0
+    for bijector, before, after in self._steps():
+      x, log_det = flow_bijector.inverse_and_log_det(
+        bijector, x, _ndims(after), condition
+      )
+      x, total = _with_event_shape(x, before), total + log_det
     return x, total
+
+  def _steps(self):
+    """Each bijector with the event shapes before and after it, on the way to data."""
+    return list(zip(self._bijectors, self._shapes[1:], self._shapes[:-1], strict=True))
 
   def _forward_event_shape(self, shape):
     for bijector in reversed(self._bijectors):
@@ -270,3 +267,24 @@ def _dtype(bijectors):
   modules = [m for b in bijectors for m in (b, *b.submodules)]
   layers = [m for m in modules if isinstance(m, flow_bijector.FlowBijector)]
   return next((layer.dtype for layer in layers if layer.dtype is not None), None)
+
+
+def _event_shapes(bijectors, shape):
+  """Those of the data, between the bijectors, and of the latents."""
+  found = [tf.nest.map_structure(tf.TensorShape, shape)]
+  for bijector in reversed(bijectors):
+    found.insert(0, bijector.forward_event_shape(found[0]))
+  return found
+
+
+def _ndims(shape):
+  return tf.nest.map_structure(len, shape)
+
+
+def _with_event_shape(x, shape):
+  """`x` with the event shape that bijectors of TFP may have lost."""
+
+  def known(x, shape):
+    return tf.ensure_shape(x, x.shape[: x.shape.rank - shape.rank] + shape)
+
+  return tf.nest.map_structure(known, x, shape)

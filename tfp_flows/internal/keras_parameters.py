@@ -7,9 +7,11 @@ to `tf.Module` (so to every bijector, distribution and checkpoint), and
 """
 
 from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
   'keras_layers',
   'keras_variables',
   'keras_view',
+  'set_state',
+  'state',
   'with_sublayers',
 ]
 
@@ -71,6 +75,26 @@ def keras_variables(module: tf.Module) -> list[tuple[keras.Variable, tf.Variable
       variables = (v for layer in child.layers for v in layer.variables)
       pairs |= {id(v): (v, value) for v, value in zip(variables, child._values)}
   return list(pairs.values())
+
+
+def state(module: tf.Module) -> tuple[list[np.ndarray], list[bool]]:
+  """The values of `module`, and whether each Keras layer inside is frozen."""
+  return [v.numpy() for v in module.variables], [not n.trainable for n in _all(module)]
+
+
+def set_state(
+  module: tf.Module, values: Sequence[np.ndarray], frozen: Sequence[bool]
+) -> None:
+  """Gives `module` the `state` of one like it."""
+  for variable, value in zip(module.variables, values, strict=True):
+    variable.assign(value)
+  for layer, flag in zip(_all(module), frozen, strict=True):
+    layer.trainable = not flag
+
+
+def _all(module):
+  """The Keras layers inside `module`, each before those inside of it."""
+  return _unique(s for layer in keras_layers(module) for s in with_sublayers(layer))
 
 
 def with_sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:

@@ -8,6 +8,7 @@ import tensorflow as tf
 __all__ = [
   'as_event_shape',
   'batch_shape',
+  'ensure',
   'reshape',
   'static_or_dynamic',
   'with_flat_batch',
@@ -39,6 +40,14 @@ def batch_shape(x: tf.Tensor, event_ndims: int) -> tf.Tensor | list[int]:
   if static.is_fully_defined():
     return static.as_list()
   return tf.shape(x)[: x.shape.rank - event_ndims]
+
+
+def ensure(x: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+  """`x`, known to have `shape`."""
+  known = x.shape.rank is not None and shape.rank is not None
+  if known and all(a is not None or b is None for a, b in zip(x.shape, shape)):
+    return x  # In graphs forward mode does not know `tf.ensure_shape`.
+  return tf.ensure_shape(x, shape)
 
 
 def static_or_dynamic(x: tf.Tensor) -> tf.Tensor | list[int]:

@@ -4,11 +4,13 @@ import contextlib
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.distribute import multi_worker_util
 from tensorflow.python.eager import context
+from tensorflow.python.eager import forwardprop_util
 from tensorflow.python.eager import record
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
@@ -16,6 +18,7 @@ from tensorflow.python.ops import control_flow_util
 __all__ = [
   'VariableWatcher',
   'configure_coordination',
+  'has_tangents',
   'in_xla',
   'is_recording',
   'recording',
@@ -38,6 +41,18 @@ VariableWatcher = record.VariableWatcher
 # builds the derivatives of each loop with it, be they wanted or not, and those of
 # loops in loops take it many seconds.
 stop_recording = record.stop_recording
+
+
+def has_tangents(values: Any) -> bool:
+  """Whether a `tf.autodiff.ForwardAccumulator` follows one of `values`.
+
+  Args:
+    values: a structure of tensors, variables and numbers.
+  """
+  # It watches the handle of a variable.
+  handles = [getattr(v, 'handle', v) for v in tf.nest.flatten(values)]
+  tensors = [tf.convert_to_tensor(h) for h in handles if tf.is_tensor(h)]
+  return bool(forwardprop_util.pack_tangents(tensors).tangents)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,14 @@
 """The only import of private TensorFlow Probability names."""
 
+import copyreg
 from typing import Any
 
 from tensorflow_probability.python.bijectors import blockwise
 from tensorflow_probability.python.bijectors import chain
 from tensorflow_probability.python.bijectors import invert
 from tensorflow_probability.python.bijectors import joint_map
+from tensorflow_probability.python.distributions import joint_distribution_sequential
+from tensorflow_probability.python.distributions import sample
 from tensorflow_probability.python.distributions import transformed_distribution
 from tensorflow_probability.python.internal import cache_util
 from tensorflow_probability.python.math.ode import dormand_prince
@@ -41,6 +44,26 @@ dense_output = runge_kutta_util.rk_fourth_order_interpolation_coefficients
 def is_injective(bijector: Any) -> bool:
   """Whether its inverse is one value, and not several."""
   return bijector._is_injective
+
+
+def _reduced(distribution: Any) -> tuple[Any, ...]:
+  parameters = {k: v for k, v in distribution.parameters.items() if k != 'parameters'}
+  return _made, (type(distribution), parameters)
+
+
+def _made(cls, parameters):
+  return cls(**parameters)
+
+
+# Their constructors look at their arguments, which Python's deep copies and pickles
+# leave out: these raise `TypeError`, and are made by the arguments instead.
+for _module, _name in (
+  (joint_distribution_sequential, 'JointDistributionSequential'),
+  (sample, 'Sample'),
+  (transformed_distribution, 'TransformedDistribution'),
+):
+  copyreg.pickle(getattr(_module, _name), _reduced)
+  copyreg.pickle(getattr(_module, f'_{_name}'), _reduced)
 
 
 class _ByIdentity:

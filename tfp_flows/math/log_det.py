@@ -263,7 +263,7 @@ def linearize(
   def vjp(w):
     product = tape.gradient(value, x, w, unconnected_gradients='zero')
     # Gradients of slices and the like do not know their shape.
-    return tf.ensure_shape(product, x.shape)
+    return shapes.ensure(product, x.shape)
 
   return value, vjp
 

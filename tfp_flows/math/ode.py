@@ -14,15 +14,16 @@ from tfp_flows.internal import first_order
 from tfp_flows.internal import tf_private
 from tfp_flows.math import ode_solvers
 
-__all__ = ['OdeSolution', 'check_solved', 'integrate']
+__all__ = ['OdeSolution', 'SECOND_ORDER', 'check_solved', 'integrate']
 
 # So small that a part of the state has no say in the error of a step.
 _UNCONTROLLED = 2.0**-40
 
-_SECOND_ORDER = (
-  'The adjoint method of `integrate` has no second derivatives: a gradient of its '
-  'gradient was asked for. Use finite differences of the gradient, or backpropagate '
-  'through steps of your own.'
+SECOND_ORDER = (
+  'The adjoint method of `integrate` has no second derivatives and none in forward '
+  'mode: a gradient of its gradient, or a `tf.autodiff.ForwardAccumulator` was asked '
+  'for. Use finite differences of the gradient, or backpropagate through steps of '
+  'your own; for forward mode, a `tf.GradientTape`.'
 )
 
 
@@ -124,6 +125,8 @@ def integrate(
   inputs = tuple(tf.convert_to_tensor(v) for v in inputs)
   moving = tuple(_is_tensor(t) for t in (initial_time, final_time))
   times = tuple(_as_time(t, x.dtype) for t in (initial_time, final_time))
+  if tf_private.has_tangents([x, inputs, times]):
+    raise LookupError(SECOND_ORDER)
   probe = tf.zeros([]) if probe is None else probe
   flags = [controlled] * len(integrals) if isinstance(controlled, bool) else controlled
   if len(flags) != len(integrals):
@@ -196,7 +199,7 @@ def integrate(
       arguments, of_variables = first_order.without_gradient(
         (arguments, of_values[len(inputs) :]),
         [x, start, end, upstream, *rest[: len(scales)], *values],
-        _SECOND_ORDER,
+        SECOND_ORDER,
       )
       return (arguments, of_variables) if variables else arguments
 

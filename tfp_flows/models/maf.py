@@ -23,7 +23,7 @@ def maf(
   num_layers: int = 5,
   hidden: Sequence[int] = (256, 256),
   activation: str = 'relu',
-  transformer: str = 'affine',
+  transformer: str | None = None,
   scale: str = 'clamp',
   act_norm: bool = True,
   order: str = 'alternating',
@@ -51,7 +51,8 @@ def maf(
     num_layers: number of autoregressive layers.
     hidden: widths of the hidden layers of each network.
     activation: of the networks, by its Keras name.
-    transformer: `'affine'` or `'spline'`.
+    transformer: `'affine'` or `'spline'`; None is affine, and a spline for one
+      dimension, where affine layers, however many, leave a normal distribution normal.
     scale: of affine transformers, see `Affine`.
     act_norm: whether there are `ActNorm`s.
     order: `'alternating'`, as in the paper: that of the data, and the reverse in every
@@ -88,6 +89,8 @@ def maf(
       f'maf expects an event shape [D]; received {list(event_shape)}. Use `glow` or '
       f'`real_nvp` for images, or flatten them.'
     )
+  if transformer is None:
+    transformer = 'affine' if event_shape[0] > 1 else 'spline'
   building.check_positive(num_layers=num_layers)
   dtype = building.flow_dtype(dtype, 'maf')
   seeds = conditioners.SeedStream(seed)

@@ -102,6 +102,23 @@ def weight_error(model: Any, step: int) -> NonFiniteError | None:
   )
 
 
+def outside_of_support(rows: Sequence[int] = (), total: int = 0) -> NonFiniteError:
+  """The error of log-likelihoods that are NaN, those of `rows` of `total` if given."""
+  of_rows = ''
+  if len(rows):
+    of_rows = f' for {len(rows)} of {total} examples, {_listed(rows)}'
+  return NonFiniteError(
+    f'Expected log-likelihoods that are numbers; received NaN{of_rows}. Such examples '
+    f'lie outside of the support of a layer, as of a logit, or the model has diverged: '
+    f'remove them, move the data inside, or train again.',
+    what='value',
+  )
+
+
+def _listed(rows):
+  return ', '.join(map(str, rows[:5])) + (', ...' if len(rows) > 5 else '')
+
+
 def log_error(step: int, names: Sequence[str]) -> NonFiniteError:
   """The error of logs that are not finite though all training steps were."""
   return NonFiniteError(
@@ -134,8 +151,7 @@ def _of_batch(batch):
     bad = ~np.isfinite(np.asarray(value))
     if bad.any():
       rows = np.unique(np.nonzero(bad)[0])
-      where = ', '.join(map(str, rows[:5])) + (', ...' if len(rows) > 5 else '')
-      text = f'the {name} of the batch are NaN or infinite in row {where}'
+      text = f'the {name} of the batch are NaN or infinite in row {_listed(rows)}'
       return 'batch', 'the batch', text
   return None
 
@@ -205,14 +221,21 @@ def _of_forward_pass(model, batch):
     for name, value in penalties.items():
       observer.add(finiteness.Event('penalty', 'the loss', f'penalty {name}'), value)
     failures = [tf.reduce_any(f) for f in report.failures]
-    return observer, tf.reduce_any(tf.stack([tf.constant(False), *failures]))
+    failed = tf.reduce_any(tf.stack([tf.constant(False), *failures]))
+    return observer, (failed, tf.math.is_finite(log_prob))
 
-  event, failed = finiteness.first_event(run)
+  event, (failed, finite) = finiteness.first_event(run)
   if event is None:
     return None
   if failed and event.what in ('value', 'log-det'):
     return 'solver', event.layer, f'the solver of {event.layer} failed'
   text = f'the {event.thing} of {event.layer} is NaN or infinite first'
+  bad = np.flatnonzero(~finite.numpy())
+  if 0 < len(bad) < finite.shape.num_elements():
+    text += (
+      f', and for some examples of the batch alone, {_listed(bad)}: if these are '
+      f'outside of the support of that layer, remove them or move the data inside'
+    )
   return event.what, event.layer, text
 
 

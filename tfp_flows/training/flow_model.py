@@ -221,6 +221,11 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       NonFiniteError: a `ValueError`, if loss or gradients became NaN or infinite, see
         `StopOnNonFinite`.
     """
+    if kwargs.get('class_weight') is not None:
+      raise ValueError(
+        'Expected sample_weight, one weight per example; received class_weight: a flow '
+        'has no classes.'
+      )
     self._compile_by_default()
     self._check_trainable()
     is_array = self._inputs.is_array(x)
@@ -294,6 +299,8 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
         self._check_solvers()
     if isinstance(result, (list, dict)) and not result:
       raise ValueError(inputs.EMPTY)
+    if not is_validation and np.isnan(float(self._nll.result())):
+      raise diagnosis.outside_of_support()
     return result
 
   def predict(self, x, y=None, batch_size=None, **kwargs):
@@ -308,7 +315,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     if self._distribute_strategy is not None:
       found, weight = found
       found = found[weight > 0]
-    return self._solved(found[:count])
+    return self._numbers(found[:count])
 
   def _distributed(self, batches, **options):
     if self._distribute_strategy is None:
@@ -334,7 +341,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     """The log-likelihood of each example, in nats; `y` is the condition."""
     self.make_predict_function()
     found = self.predict_function([self._inputs.batch(x, y)])
-    return self._solved(np.asarray(found))
+    return self._numbers(np.asarray(found))
 
   def _compile_by_default(self):
     """Lets a model that nobody compiled train: its loss is known."""

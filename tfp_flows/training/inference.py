@@ -125,7 +125,7 @@ class Inference:
       estimates = [estimate(s) for s in seeds.split(seed, num_estimates)]
     else:
       estimates = _until(max_standard_error, estimate, seeds.split(seed, most))
-    mean = self._solved(tf.reduce_mean(estimates, axis=0))
+    mean = self._numbers(tf.reduce_mean(estimates, axis=0))
     return (mean, _standard_error(estimates)) if standard_error else mean
 
   def _one_log_prob(self, x, condition, seed, num_samples, estimator):
@@ -265,10 +265,10 @@ class Inference:
     any batch size. `tff.export_saved_model` writes sampling and the latents, too.
     """
     if input_signature is None:
-      input_signature = self._call_signature()
+      input_signature = self._serving_signature()
     super().export(filepath, format, verbose, input_signature, **kwargs)
 
-  def _call_signature(self):
+  def _serving_signature(self):
     distribution = self.distribution
     dtype = self.dequantization.dtype if self.dequantization else distribution.dtype
     signature = [tf.TensorSpec([None, *distribution.event_shape], dtype, 'x')]
@@ -291,6 +291,15 @@ class Inference:
       )
     return value
 
+  def _numbers(self, log_prob):
+    """Log-likelihoods, none of which is NaN; outside of a support they may be -inf."""
+    log_prob = self._solved(log_prob)
+    if not tf.is_symbolic_tensor(log_prob):
+      rows = np.flatnonzero(np.isnan(log_prob))
+      if rows.size:
+        raise diagnosis.outside_of_support(rows, np.size(log_prob))
+    return log_prob
+
   def _quantized(self, x):
     x = tf.nest.map_structure(self._solved, x)
     if not tf.is_symbolic_tensor(x) and not tf.reduce_all(tf.math.is_finite(x)):
@@ -304,6 +313,7 @@ class Inference:
   def as_examples(self, x) -> tf.Tensor:
     """`x` as a tensor of the dtype of the model, or integers, after checks."""
     if not tf.is_symbolic_tensor(x):
+      inputs.check_event(np.shape(x), self.distribution.event_shape)
       inputs.check_values(np.asarray(x), self.num_bins)
     return tf.convert_to_tensor(x) if self.dequantization else self._cast(x)
 
@@ -332,8 +342,15 @@ class Inference:
     # The gradient of a function that XLA compiles cannot have its loops.
     return self._run_as(uses_xla and not tf_private.is_recording(), key, fn, *args)
 
+  def _is_forward_mode(self, args):
+    # TensorFlow cannot push tangents through a function that has loops.
+    return tf_private.is_recording() and tf_private.has_tangents(
+      [t for t in tf.nest.flatten(args) if tf.is_tensor(t)]
+      + [v.value for v in self.trainable_variables]
+    )
+
   def _run_as(self, uses_xla, key, fn, *args):
-    if tf.inside_function():
+    if tf.inside_function() or self._is_forward_mode(args):
       return fn(*args)
     # One function per shape: TensorFlow warns of functions that are traced often.
     flat = tf.nest.flatten(args)

@@ -15,6 +15,7 @@ __all__ = [
   'batches',
   'check_condition_values',
   'check_digits',
+  'check_event',
   'check_examples',
   'check_values',
   'without_autotuning',
@@ -127,6 +128,16 @@ def check_shape(shape: Sequence[int | None], event_shape: Sequence[int]) -> None
   if not tf.TensorShape(shape).is_compatible_with([None, *event_shape]):
     raise ValueError(
       f'Expected examples of shape {[None, *event_shape]}; received '
+      f'{list(shape)}. Reshape the data or build the model for its shape.'
+    )
+
+
+def check_event(shape: Sequence[int], event_shape: Sequence[int]) -> None:
+  """Raises `ValueError` unless `shape` is `[..., *event_shape]`."""
+  ndims = len(event_shape)
+  if len(shape) < ndims or tuple(shape[len(shape) - ndims :]) != tuple(event_shape):
+    raise ValueError(
+      f'Expected examples of shape [..., {", ".join(map(str, event_shape))}]; received '
       f'{list(shape)}. Reshape the data or build the model for its shape.'
     )
 

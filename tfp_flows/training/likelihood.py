@@ -1,5 +1,6 @@
 """The distribution of data as they come: integers or real numbers."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -119,13 +120,14 @@ class Likelihood:
     """Whether the distribution is a transformed one."""
     return self.density.base is not None
 
-  @property
+  @functools.cached_property
   def has_temperature(self) -> bool:
     """Whether there are latents whose distribution has a centre."""
     if not self.has_latents:
       return False
     try:
-      centre = _centre(self.density.base)
+      with tf.init_scope():  # Numbers, also while a function is traced.
+        centre = _centre(self.density.base)
     except NotImplementedError:
       return False
     return all(np.isfinite(part).all() for part in tf.nest.flatten(centre))

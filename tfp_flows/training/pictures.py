@@ -51,14 +51,14 @@ def save_image_grid(
   columns = columns or int(np.ceil(np.sqrt(count)))
   rows = -(-count // columns)
   scale = scale or max(1, 64 // width)
-  images = (images.astype(np.float64) / (num_bins - 1)).clip(0, 1)
+  images = (255 * (images / (num_bins - 1)).clip(0, 1)).astype(np.uint8)
   images = images.repeat(scale, axis=1).repeat(scale, axis=2)
   # A grey line on the right of each image and below it.
   line = max(1, scale // 4)
   images = np.pad(
     images,
     [(0, rows * columns - count), (0, line), (0, line), (0, 0)],
-    constant_values=0.3,
+    constant_values=76,
   )
   _, height, width, _ = images.shape
   grid = images.reshape(rows, columns, height, width, channels)
