@@ -15,6 +15,7 @@ from tfp_flows import bijectors
 from tfp_flows import conditioners
 from tfp_flows import distributions
 from tfp_flows.internal import checks
+from tfp_flows.internal import keras_parameters
 
 __all__ = [
   'Couplings',
@@ -167,7 +168,10 @@ def normalizing_flow(
   """The distribution of `x` if `layers`, data to latent, make it `base`."""
   if base not in BASES:
     raise ValueError(f'Expected base to be one of {list(BASES)}; received {base!r}.')
-  flow = bijectors.Sequential(layers, name=f'{name}_flow')
+  sizes = filter(None, map(keras_parameters.condition_size, layers))
+  flow = bijectors.Sequential(
+    layers, name=f'{name}_flow', condition_size=max(sizes, default=None)
+  )
   latent = flow.forward_event_shape(event_shape)
   zero, one = np.array([0, 1], dtype.as_numpy_dtype)
   return distributions.Flow(
