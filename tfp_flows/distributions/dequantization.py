@@ -1,7 +1,6 @@
 """From integers to a density, and back."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -14,29 +13,27 @@ from tfp_flows.internal import seeds
 from tfp_flows.internal import serialization
 from tfp_flows.math import random
 
-__all__ = ['UniformDequantization', 'check_is_bound']
+__all__ = ['UniformDequantization', 'check_num_samples', 'has_estimates']
 
 tfd = tfp.distributions
 
 
-def check_is_bound(
-  distribution: tfd.Distribution,
-  num_samples: int,
-  estimator: Callable[..., Any] | None = None,
-  training: bool = False,
-) -> None:
-  """Raises `ValueError` for a mean over samples with estimated log-determinants.
-
-  Args:
-    distribution: the density.
-    num_samples: of the bound.
-    estimator: instead of that of the layers.
-    training: whether the layers have their estimators of training.
-  """
+def has_estimates(distribution: tfd.Distribution) -> bool:
+  """Whether log-determinants are estimated, in the `estimation` block around."""
+  block = estimation.current()
   layers = [m for m in distribution.submodules if hasattr(m, 'is_estimated')]
-  is_exact = isinstance(estimator, bijectors.ExactLogDet)
-  is_noisy = training or estimator or any(layer.is_estimated for layer in layers)
-  if num_samples > 1 and layers and is_noisy and not is_exact:
+  if not layers or isinstance(block.estimator, bijectors.ExactLogDet):
+    return False
+  if block.estimator is not None or block.training:
+    return True
+  return any(layer.is_estimated for layer in layers)
+
+
+def check_num_samples(distribution: tfd.Distribution, num_samples: int) -> None:
+  """Raises `ValueError` unless so many samples make a bound, in the block around."""
+  if num_samples < 1:
+    raise ValueError(f'Expected num_samples >= 1; received {num_samples}.')
+  if num_samples > 1 and has_estimates(distribution):
     raise ValueError(
       f'Expected num_samples=1 with estimated log-determinants, as the logarithm of '
       f'a mean of their exponentials is no lower bound; received {num_samples}. Use '
@@ -150,13 +147,7 @@ class UniformDequantization(serialization.Configurable):
          Autoencoders, equation 8. In _ICLR_, 2016.
          https://arxiv.org/abs/1509.00519
     """
-    if num_samples < 1:
-      raise ValueError(f'Expected num_samples >= 1; received {num_samples}.')
-    # What `FlowModel` passes has no submodules of its own.
-    modules = getattr(distribution, 'distribution', distribution)
-    modules = distribution if hasattr(distribution, 'submodules') else modules
-    block = estimation.current()
-    check_is_bound(modules, num_samples, block.estimator, block.training)
+    check_num_samples(distribution, num_samples)
     x = tf.convert_to_tensor(x)
     if num_samples > 1:
       x = tf.broadcast_to(x, tf.concat([[num_samples], tf.shape(x)], 0))

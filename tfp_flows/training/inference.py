@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.distributions import dequantization
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import seeds
 from tfp_flows.internal import tf_private
@@ -132,7 +131,7 @@ class Inference:
   def _one_log_prob(self, x, condition, seed, num_samples, estimator):
     if num_samples == 1 or self.dequantization is None:
       return self._run('log_prob', x, condition, seed, estimator=estimator)
-    dequantization.check_is_bound(self.distribution, num_samples, estimator)
+    self._likelihood.check_num_samples(num_samples, estimator)
     noisy = self._run_graph('dequantized_often', x, seed, tf.constant(num_samples))
     found = [
       self._run('log_prob_dequantized', v, condition, s, estimator=estimator)
