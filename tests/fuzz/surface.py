@@ -23,6 +23,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -96,11 +97,17 @@ class Outcome(NamedTuple):
 class Case:
   """A model and what is done with it, all of it fixed by a seed."""
 
-  def __init__(self, seed: str, folder: pathlib.Path, jit: bool | None = None):
+  def __init__(
+    self,
+    seed: str,
+    folder: pathlib.Path,
+    jit: bool | None = None,
+    builders: Sequence[str] = tuple(MODELS),
+  ):
     """Makes the model; `jit` is drawn if it is None."""
     self._rng, self._folder = random.Random(seed), folder
     rng = self._rng
-    self.builder = rng.choice(list(MODELS))
+    self.builder = rng.choice(list(builders))
     shapes, options = MODELS[self.builder]
     self._shape = rng.choice(shapes)
     self._options = {k: rng.choice(v) for k, v in options.items() if rng.random() < 0.8}
@@ -181,7 +188,7 @@ class Case:
       while True:
         yield from (b[0] if c is None else b for b in batches)
 
-    class Sequence(keras.utils.PyDataset):
+    class Batches(keras.utils.PyDataset):
       def __len__(self):
         return len(batches)
 
@@ -193,7 +200,7 @@ class Case:
       'arrays': dict(x=x, y=c, batch_size=batch_size),
       'dataset': dict(x=dataset.batch(batch_size)),
       'generator': dict(x=generator(), steps_per_epoch=len(batches)),
-      'sequence': dict(x=Sequence()),
+      'sequence': dict(x=Batches()),
     }
 
   # What must be so.
@@ -218,6 +225,11 @@ class Case:
     likelihood = self.model.likelihood
     c = None if c is None else tf.constant(c, self._dtype)
     return likelihood.log_prob(tf.constant(x, self._dtype), c, tf.constant([0, 0]))
+
+  @property
+  def has_eager_values(self) -> bool:
+    """Whether likelihoods can be compared: those of pixels have noise."""
+    return not self._is_pixels
 
   def _trains_exactly(self):
     return not self._is_pixels and self.builder not in ('residual_flow', 'ffjord')
