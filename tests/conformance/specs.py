@@ -152,6 +152,14 @@ def sequential(dtype):
   )
 
 
+def standardized(dtype):
+  flow = tff.Sequential(sequential(dtype).bijectors, condition_size=CONDITION_SIZE)
+  scale, shift = flow.condition_variables[::-1]
+  scale.assign([0.5, 2.0, 1.0])
+  shift.assign([[1.0, -2.0, 0.0], [0.0, 1e-3, 0.0]])
+  return flow
+
+
 def repeated(event_shape, memory, conditional=False):
   def step(seed, dtype):
     mask = tff.ChannelMask(event_shape)
@@ -403,6 +411,7 @@ SPECS = [
     has_weights=False,
   ),
   Spec('sequential', sequential, (4, 4, 1), conditional=True),
+  Spec('sequential_standardized', standardized, (4, 4, 1), conditional=True),
   Spec('repeated_vector', repeated(VECTOR, 'stored'), (5,)),
   Spec(
     'repeated_image',

@@ -2,12 +2,15 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import reversible
+from tfp_flows.internal import checks
 
 __all__ = ['Sequential']
 
@@ -35,6 +38,12 @@ class Sequential(reversible.Composition):
   be the same in training and else, and leave gradients to others: tensors that they
   close over, losses of activations, and gradients inside of a network get none.
 
+  With a `condition_size` the parts see `(condition - shift) / scale`. That is the
+  condition itself until `adapt(batch, condition)` sets mean and standard deviation of
+  each of its columns. A constant column is centred and keeps its scale; one of nothing
+  but 0 and 1, an indicator of a class, stays as it is. The difference is taken in the
+  dtype of the condition: of float64 no digits are lost in a large mean.
+
   #### References
 
   [1]: Aidan N. Gomez, Mengye Ren, Raquel Urtasun and Roger B. Grosse. The Reversible
@@ -47,6 +56,7 @@ class Sequential(reversible.Composition):
     bijectors: Sequence[tfb.Bijector],
     memory: str = 'stored',
     name: str = 'sequential',
+    condition_size: int | None = None,
   ):
     """Creates the composition.
 
@@ -54,6 +64,8 @@ class Sequential(reversible.Composition):
       bijectors: at least one; the first is applied first to the data.
       memory: `'stored'` or `'reversible'`, see above.
       name: name of the composition.
+      condition_size: `K`, for a condition `[..., K]` that `adapt` standardizes; None
+        passes it on as it is.
 
     Raises:
       ValueError: if there is none, or one that `memory` does not allow.
@@ -73,6 +85,36 @@ class Sequential(reversible.Composition):
         parameters=parameters,
         name=scope,
       )
+      self._condition_scaling = None
+      if condition_size is not None:
+        checks.as_count(condition_size, 'condition_size', owner='Sequential')
+        self._condition_scaling = _Scaling(condition_size, self.dtype)
+
+  @property
+  def condition_size(self) -> int | None:
+    """`K`, if the condition is standardized."""
+    return self.parameters.get('condition_size')
+
+  @property
+  def condition_variables(self) -> list[tf.Variable]:
+    """Shift and scale of the condition, if it is standardized."""
+    scaling = self._condition_scaling
+    return [] if scaling is None else [scaling.shift, scaling.scale]
+
+  @property
+  def is_recomputable(self) -> bool:
+    # Gradients of the condition would be those of the standardized one.
+    return self._condition_scaling is None
+
+  def adapt(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+    if condition is not None and self._condition_scaling is not None:
+      self._condition_scaling.adapt(condition)
+    return super().adapt(x, condition)
+
+  def _as_condition(self, condition):
+    if self._condition_scaling is not None:
+      condition = self._condition_scaling(tf.convert_to_tensor(condition))
+    return super()._as_condition(condition)
 
   @property
   def bijectors(self) -> list[tfb.Bijector]:
@@ -144,3 +186,42 @@ def _event_ranks(bijectors):
   extra = ranks[-1] - last.forward_min_event_ndims
   output = tf.nest.map_structure(lambda n: n + extra, last.inverse_min_event_ndims)
   return [*ranks, output]
+
+
+class _Scaling(tf.Module):
+  """Standardizes a condition `[..., K]`.
+
+  Attributes:
+    shift: `[2, K]`; the second row is what the first one, rounded, lacks.
+    scale: `[K]`.
+  """
+
+  def __init__(self, size: int, dtype: Any):
+    super().__init__(name='condition_scaling')
+    options = dict(trainable=False, dtype=dtype)
+    self.shift = tf.Variable(np.zeros([2, size]), name='condition_shift', **options)
+    self.scale = tf.Variable(np.ones([size]), name='condition_scale', **options)
+
+  def __call__(self, condition: tf.Tensor) -> tf.Tensor:
+    if not condition.dtype.is_floating:
+      condition = tf.cast(condition, tf.float64)
+    size = self.scale.shape[0]
+    if not condition.shape[-1:].is_compatible_with([size]):
+      raise ValueError(
+        f'Expected `condition` of shape [..., {size}]; received {condition.shape}.'
+      )
+    wide = condition.dtype if condition.dtype.size >= 4 else tf.float32
+    high, low = tf.unstack(tf.cast(self.shift, wide))
+    return (tf.cast(condition, wide) - high - low) / tf.cast(self.scale, wide)
+
+  def adapt(self, condition: Any) -> None:
+    given = np.asarray(condition)
+    rows = given.astype(np.float64).reshape([-1, given.shape[-1]])
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    digits = np.finfo(given.dtype if given.dtype.kind == 'f' else np.float64)
+    is_indicator = np.isin(rows, [0.0, 1.0]).all(axis=0)
+    is_constant = deviation <= 10.0 * digits.eps * np.abs(mean)
+    mean = np.where(is_indicator, 0.0, mean)
+    high = mean.astype(self.shift.dtype.as_numpy_dtype)
+    self.shift.assign(np.stack([high, mean - high]).astype(high.dtype))
+    self.scale.assign(np.where(is_indicator | is_constant, 1.0, deviation))

@@ -1,6 +1,7 @@
 """What the builders share."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +15,12 @@ from tfp_flows import bijectors
 from tfp_flows import conditioners
 from tfp_flows import distributions
 from tfp_flows.internal import checks
+from tfp_flows.internal import keras_parameters
 
 __all__ = [
   'Couplings',
   'alternating_mask',
+  'check_dimensions',
   'check_positive',
   'flow_dtype',
   'network_policy',
@@ -121,6 +124,16 @@ def flow_dtype(dtype: Any, owner: str) -> tf.DType:
   return checks.as_dtype(dtype, owner, (tf.float32, tf.float64))
 
 
+def check_dimensions(event_shape: Sequence[int], owner: str) -> None:
+  """Raises `ValueError` unless there are two dimensions, as couplings need."""
+  if math.prod(event_shape) < 2:
+    raise ValueError(
+      f'{owner} expects at least 2 dimensions, as a coupling keeps one and changes the '
+      f'other; received the event shape {list(event_shape)}. In one dimension use '
+      f'`tff.maf`, `tff.residual_flow` or `tff.ffjord`, with event shape [1].'
+    )
+
+
 def check_positive(least: int = 1, **sizes: int) -> None:
   """Raises `ValueError` unless every size is an integer of at least `least`.
 
@@ -155,7 +168,10 @@ def normalizing_flow(
   """The distribution of `x` if `layers`, data to latent, make it `base`."""
   if base not in BASES:
     raise ValueError(f'Expected base to be one of {list(BASES)}; received {base!r}.')
-  flow = bijectors.Sequential(layers, name=f'{name}_flow')
+  sizes = filter(None, map(keras_parameters.condition_size, layers))
+  flow = bijectors.Sequential(
+    layers, name=f'{name}_flow', condition_size=max(sizes, default=None)
+  )
   latent = flow.forward_event_shape(event_shape)
   zero, one = np.array([0, 1], dtype.as_numpy_dtype)
   return distributions.Flow(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -32,7 +33,7 @@ def residual_flow(
   activation: str = 'lip_swish',
   lipschitz: float = 0.7,
   orders: float | str | Sequence[float] = 2.0,
-  training: str | Callable[..., Any] = 'roulette',
+  training: str | Callable[..., Any] | None = None,
   num_terms: int | None = None,
   evaluation: str | Callable[..., Any] | None = None,
   factor_out: bool = False,
@@ -77,7 +78,8 @@ def residual_flow(
       blocks).
     training: how log-dets are estimated in training: `'roulette'`, `'poisson'`,
       `'truncated'`, `'exact'` (see `RouletteLogDet` and the others), or such an
-      estimator.
+      estimator. None is exact for one dimension, which takes one product instead of
+      several and has no noise, and else a roulette.
     num_terms: of the estimator of training by its name: the terms that are always
       computed; None is 2 for roulettes and 5 for the truncated series.
     evaluation: likewise for evaluation, series by their name with 20 terms; None is
@@ -132,6 +134,9 @@ def residual_flow(
     dense_width=dense_width,
   )
   building.check_positive(0, num_dense_blocks=num_dense_blocks)
+  if training is None:
+    is_exact = np.prod(event_shape) == 1 and num_terms is None
+    training = 'exact' if is_exact else 'roulette'
   blocks = _Blocks(
     bijectors.LogDet(_estimator(training, num_terms), _estimator(evaluation, 20)),
     lipschitz,

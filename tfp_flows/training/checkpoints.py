@@ -178,6 +178,7 @@ class Checkpoints:
     path = self.path(step)
     found, arrays, state = _load(path)
     expected = self._header(step)
+    arrays = self._completed(found, arrays, expected)
     for key in ('run', 'variables', 'step'):
       if found.get(key) != expected[key]:
         raise CheckpointError(
@@ -185,6 +186,18 @@ class Checkpoints:
           f'differ.'
         )
     return arrays, state
+
+  def _completed(self, found, arrays, expected):
+    """`arrays` with what checkpoints of earlier versions lack, as it is now."""
+    later = {id(v) for v in getattr(self._model, 'condition_variables', [])}
+    is_old = [id(v) not in later for v in self.variables]
+    shapes = [s for s, old in zip(expected['variables'], is_old) if old]
+    if not later or found.get('variables') != shapes:
+      return arrays
+    found['variables'], arrays = expected['variables'], iter(arrays)
+    return [
+      next(arrays) if old else np.asarray(v) for v, old in zip(self.variables, is_old)
+    ]
 
 
 def last_state(folder: str | os.PathLike) -> dict[str, Any] | None:

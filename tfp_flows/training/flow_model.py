@@ -414,6 +414,25 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
 
   # Saving.
 
+  @property
+  def condition_variables(self) -> list[keras.Variable]:
+    """Shift and scale of the condition, which files of earlier versions lack."""
+    parts = [self.distribution, *self.distribution.submodules]
+    found = [getattr(part, 'condition_variables', []) for part in parts]
+    ids = {id(v) for variables in found for v in variables}
+    return [v for v in self._flow_variables if id(v.value) in ids]
+
+  def load_own_variables(self, store) -> None:
+    own = [*self._trainable_variables, *self._non_trainable_variables]
+    later = {id(v) for v in self.condition_variables}
+    old = [v for v in own if id(v) not in later]
+    if not later or len(store.keys()) != len(old):
+      super().load_own_variables(store)
+      return
+    for i, variable in enumerate(old):
+      variable.assign(store[f'{i}'])
+    _reset_condition(self.condition_variables)
+
   def get_config(self) -> dict[str, Any]:
     """The distribution and the other arguments, for `save` and `keras.saving`.
 
@@ -446,6 +465,13 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     self.compile(**config)
     if is_built:
       self.optimizer.build(self.trainable_variables)
+
+
+def _reset_condition(variables):
+  """Lets the condition pass as it is."""
+  for variable in variables:
+    neutral = np.zeros if len(variable.shape) == 2 else np.ones
+    variable.assign(neutral(variable.shape))
 
 
 def _first_examples(dataset, count):
