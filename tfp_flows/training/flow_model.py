@@ -330,6 +330,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
   def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
     """Like `keras.Model.train_on_batch`, with checked data; `y` is the condition."""
     self._compile_by_default()
+    self._check_trainable()
     return super().train_on_batch(*self._inputs.batch(x, y, sample_weight), **kwargs)
 
   def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):

@@ -52,8 +52,8 @@ def check_examples(
   return x
 
 
-def check_digits(x: np.ndarray, dtype: tf.DType) -> None:
-  """Raises `ValueError` if the examples lose their digits as numbers of `dtype`.
+def check_digits(x: np.ndarray, dtype: tf.DType, owner: str = 'columns') -> None:
+  """Raises `ValueError` if examples or conditions lose their digits as `dtype`.
 
   That is so where a number of a column is so large beside the spread of the column that
   steps of `dtype` are wider than a twentieth of its standard deviation: a column of
@@ -69,7 +69,7 @@ def check_digits(x: np.ndarray, dtype: tf.DType) -> None:
   if lost.size:
     i = lost[0]
     raise ValueError(
-      f'Expected columns whose digits {dtype.name} keeps; received numbers up to '
+      f'Expected {owner} whose digits {dtype.name} keeps; received numbers up to '
       f'{np.abs(x[:, i]).max():.6g} with a standard deviation of {spread[i]:.3g} in '
       f'{"column" if lost.size == 1 else "columns"} '
       f'{", ".join(str(c) for c in lost[:10])}, where {dtype.name} has steps of '

@@ -45,8 +45,14 @@ class ModelInputs:
     if condition is None:
       return None
     condition = np.asarray(condition)
-    inputs.check_condition_values(condition)
+    self._check_condition_values(condition)
     return condition
+
+  def _check_condition_values(self, condition):
+    inputs.check_condition_values(condition)
+    if condition.dtype != bool:
+      dtype = self._likelihood.distribution.dtype
+      inputs.check_digits(condition, dtype, 'columns of the condition')
 
   def batch(self, x: Any, condition: Any = None, weight: Any = None) -> tuple[Any, ...]:
     """The parts of one batch, checked, without those at its end that are None."""
@@ -143,7 +149,7 @@ class ModelInputs:
     if len(x):
       self.check(x)
     if condition is not None:
-      inputs.check_condition_values(condition)
+      self._check_condition_values(condition)
 
 
 def _as_dataset(container):
