@@ -241,12 +241,12 @@ def test_export(run_dir, tmp_path, capsys, monkeypatch):
   exec(block.replace('runs/glow_digits', run_dir), names)
   assert names['images'].shape == (16, 8, 8, 1)
   assert names['nats'].shape == (16,)
-  # In the batches and with the seeds of the evaluation.
+  # With the seed of the evaluation.
   test_set = images.digits()[0][-359:]
   batches = np.concatenate([test_set, test_set[:25]]).reshape(6, 64, 8, 8, 1)
   found = [
-    signatures['log_prob'](x=tf.constant(x), seed=tf.constant([0, i]))['log_prob']
-    for i, x in enumerate(batches)
+    signatures['log_prob'](x=tf.constant(x), seed=tf.constant([0, 0]))['log_prob']
+    for x in batches
   ]
   evaluated = result(run_dir, 'evaluation_test.json')
   nats = -np.concatenate(found)[:359].mean()

@@ -176,3 +176,41 @@ def test_another_condition_at_the_second_fit():
     model.fit(x, np.ones([4, 3], 'f4'), verbose=0)
   with pytest.raises(ValueError, match=r'condition of shape \[N, 2\].*received none'):
     model.fit(x, verbose=0)
+
+
+@pytest.mark.parametrize('kind', ['OneDevice', 'CentralStorage'])
+def test_strategies_of_one_device(kind):
+  x = points(10)
+  generator = (x[5 * i : 5 * i + 5] for i in range(10))
+  make = dict(
+    OneDevice=lambda: tf.distribute.OneDeviceStrategy('/cpu:0'),
+    CentralStorage=lambda: tf.distribute.experimental.CentralStorageStrategy(),
+  )
+  with make[kind]().scope():
+    model = fast(tff.glow([2], num_steps=2, width=4, seed=0))
+  plain = fast(tff.glow([2], num_steps=2, width=4, seed=0))
+  for m in (model, plain):
+    m.fit(tf.data.Dataset.from_tensor_slices(x).batch(4), verbose=0)
+    m.fit(x, batch_size=3, shuffle=False, verbose=0)
+  np.testing.assert_allclose(
+    model.predict(x, verbose=0), plain.predict(x, verbose=0), atol=1e-4
+  )
+  np.testing.assert_allclose(
+    model.evaluate(x, batch_size=7, verbose=0),
+    plain.evaluate(x, batch_size=7, verbose=0),
+    rtol=1e-4,
+  )
+  model.fit(generator, steps_per_epoch=2, verbose=0)
+
+
+def test_an_empty_batch_under_a_strategy():
+  x = points(8)
+  batches = [x[:5], x[:0], x[5:]]
+  dataset = tf.data.Dataset.from_generator(
+    lambda: iter(batches), output_signature=tf.TensorSpec([None, 2])
+  )
+  with tf.distribute.OneDeviceStrategy('/cpu:0').scope():
+    model = fast(tff.glow([2], num_steps=2, width=4))
+  model.fit(dataset.repeat(), steps_per_epoch=2, verbose=0)
+  found = model.predict(dataset.repeat(), steps=2, verbose=0)
+  np.testing.assert_allclose(found, model.log_prob(x), atol=1e-4)

@@ -11,6 +11,7 @@ from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
+from tfp_flows.internal import tf_private
 from tfp_flows.internal import tfp_private
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
   'check_bijectors',
   'forward_and_log_det',
   'inverse_and_log_det',
+  'set_trainable',
   'takes_condition',
 ]
 
@@ -56,6 +58,7 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
   """
 
   _cache = tfp_private.OneCallCache()
+  _is_trainable, _frozen = True, staticmethod(list)
 
   def __init__(
     self,
@@ -111,6 +114,51 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
 
   def __hash__(self) -> int:
     return id(self)
+
+  @property
+  def trainable(self) -> bool:
+    """Whether the layer is trained; False freezes it and all layers inside of it.
+
+    Its variables are then no `trainable_variables` of the layer, of a distribution or
+    of a `FlowModel`, and tapes do not see them. Keras networks are frozen likewise, and
+    may be frozen by themselves. Compile a `FlowModel` after such a change.
+    """
+    return self._is_trainable
+
+  def __setattr__(self, name: str, value: Any) -> None:
+    # TensorFlow calls no setter of a property that has the value already, though what
+    # is inside may not have it.
+    if name == 'trainable':
+      set_trainable(self, bool(value))
+    else:
+      super().__setattr__(name, value)
+
+  def _set_trainable(self, value):
+    networks = keras_parameters.keras_layers(self)
+    for network in networks:
+      network.trainable = value
+    own = self._frozen()
+    if not value:
+      of_networks = {id(v.value) for n in networks for v in n.variables}
+      own += [v for v in self.trainable_variables if id(v) not in of_networks]
+    for variable in own:
+      tf_private.set_trainable(variable, value)
+    # Behind a function, or the order of the variables would be another.
+    self._frozen = lambda: [] if value else list(own)
+    self._is_trainable = value
+
+  def get_config(self) -> dict[str, Any]:
+    config = super().get_config()
+    return config if self._is_trainable else dict(config, trainable=False)
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> 'FlowBijector':
+    config = dict(config)
+    is_trainable = config.pop('trainable', True)
+    bijector = super().from_config(config)
+    if not is_trainable:
+      bijector.trainable = False
+    return bijector
 
   # Python's copies: TensorFlow would copy variables that nothing reads.
 
@@ -231,6 +279,10 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     x = tf.nest.map_structure(lambda t: tf.convert_to_tensor(t, self.dtype), x)
     event_ndims = getattr(self, f'{direction}_min_event_ndims')
     self._check_event_shape(x, event_ndims, direction)
+    expected = self._event_shape_or_none()
+    if tf.is_tensor(x) and expected is not None and len(expected) == event_ndims:
+      batch = x.shape[: x.shape.rank - event_ndims]
+      x = shapes.ensure(x, batch.concatenate(expected))
     if condition is not None:
       condition = self._as_condition(condition)
       if self.takes_condition:
@@ -321,6 +373,13 @@ def _rebuilt(config, values, frozen):
   bijector = serialization.deserialize(config)
   keras_parameters.set_state(bijector, values, frozen)
   return bijector
+
+
+def set_trainable(bijector: tfb.Bijector, value: bool) -> None:
+  """Freezes or thaws `bijector` and each `FlowBijector` inside of it."""
+  for part in reversed([bijector, *bijector.submodules]):  # The innermost first.
+    if isinstance(part, FlowBijector):
+      part._set_trainable(value)
 
 
 def takes_condition(bijector: tfb.Bijector) -> bool:

@@ -25,7 +25,7 @@ tfb = tfp.bijectors
 _COMMON = vars(tfb.Identity()).keys() | {'_parameters'}
 
 
-class Repeated(reversible.Composition):
+class Repeated(tf_private.Following, reversible.Composition):
   """Steps that differ in nothing but the values of their weights.
 
     forward: `y = f(w_n, ...f(w_2, f(w_1, x)))`
@@ -38,6 +38,9 @@ class Repeated(reversible.Composition):
   and checkpoints are the same.
 
   `memory='reversible'` keeps no activations for gradients, see `Sequential`.
+
+  What is frozen in `template` is frozen in all steps: `template.trainable = False`, or
+  `trainable` of a layer inside of it, or of a network.
 
   Each step must keep the shape of the event. Steps may be any bijectors of this
   library without dropout, moving statistics or iterations; others must read their
@@ -84,13 +87,7 @@ class Repeated(reversible.Composition):
         parameters=dict(name=name),
         name=scope,
       )
-      frozen = {
-        id(own)
-        for variable, own in keras_parameters.keras_variables(template)
-        if not variable.trainable
-      }
-      columns = zip(*variables)
-      self._weights = [_stacked(c, id(c[0]) not in frozen) for c in columns]
+      self._weights = [_stacked(column) for column in zip(*variables)]
 
   def __len__(self) -> int:
     return self._count
@@ -123,6 +120,17 @@ class Repeated(reversible.Composition):
   def stacked(self) -> list[tuple[tf.Variable, tf.Variable]]:
     """Each variable, and that of the template whose place its slices take."""
     return list(zip(self._weights, self._template().variables))
+
+  def followed(self) -> list[tuple[tf.Variable, tf.Variable]]:
+    weights = self.__dict__.get('_weights')
+    return self.stacked if weights else []
+
+  @property
+  def trainable(self) -> bool:
+    return getattr(self._template(), 'trainable', True)
+
+  def _set_trainable(self, value):
+    flow_bijector.set_trainable(self._template(), value)
 
   @property
   def adapted(self) -> bool:
@@ -275,11 +283,11 @@ def _with_seeds_of(config, index):
   return config
 
 
-def _stacked(variables, trainable):
+def _stacked(variables):
   first = variables[0]
   return tf.Variable(
     tf.stack([tf.convert_to_tensor(v) for v in variables]),
-    trainable=first.trainable and trainable,
+    trainable=first.trainable,
     name=first.name.split(':')[0],
   )
 

@@ -55,7 +55,8 @@ def _in_turn(chain, x, event_ndims, inverted, step):
   parts = chain.bijectors if inverted else reversed(chain.bijectors)
   for part in parts:
     x, log_det = step(part, x, event_ndims)
-    total += log_det
+    # Some of TFP's have a dtype of their own.
+    total += tf.cast(log_det, total.dtype)
     if event_ndims is not None:
       change = part.inverse_event_ndims if inverted else part.forward_event_ndims
       event_ndims = change(event_ndims)
@@ -69,17 +70,20 @@ def _of_blocks(blockwise, x, event_ndims, inverted, step):
   blocks = tf.split(x, sizes if static is None else static.tolist(), axis=-1)
   found = [step(b, x, event_ndims) for b, x in zip(blockwise.bijectors, blocks)]
   values, log_dets = zip(*found, strict=True)
-  return tf.concat(values, axis=-1), sum(log_dets)
+  return tf.concat(values, axis=-1), _sum(log_dets, x.dtype)
 
 
 def _beside(joint, x, event_ndims, step):
-  bijectors = joint.bijectors
-  if not tf.nest.is_nested(event_ndims):
-    event_ndims = tf.nest.map_structure(lambda _: event_ndims, bijectors)
-  found = tf.nest.map_structure_up_to(bijectors, step, bijectors, x, event_ndims)
-  values = tf.nest.map_structure_up_to(bijectors, lambda pair: pair[0], found)
-  log_dets = tf.nest.map_structure_up_to(bijectors, lambda pair: pair[1], found)
-  return values, sum(tf.nest.flatten(log_dets))
+  parts, tensors = tf.nest.flatten(joint.bijectors), tf.nest.flatten(x)
+  ranks = tf.nest.flatten(event_ndims)
+  ranks = ranks if len(ranks) == len(parts) else len(parts) * ranks
+  found = [step(*each) for each in zip(parts, tensors, ranks, strict=True)]
+  values, log_dets = zip(*found, strict=True)
+  return tf.nest.pack_sequence_as(x, values), _sum(log_dets, tensors[0].dtype)
+
+
+def _sum(log_dets, dtype):
+  return sum(tf.cast(log_det, dtype) for log_det in log_dets)
 
 
 def accepts_condition(bijector: tfb.Bijector) -> bool:

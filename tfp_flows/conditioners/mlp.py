@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfp_flows.conditioners import activations
 from tfp_flows.conditioners import condition as condition_lib
@@ -56,12 +57,9 @@ class MLP(network.Network):
       checks.as_count(size, 'size', owner='MLP')
     self._activation = activations.activation(activation)
     self._hidden = [
-      keras.layers.Dense(n, kernel_initializer=seeds.he_normal(), dtype=policy)
-      for n in hidden
+      Dense(n, kernel_initializer=seeds.he_normal(), dtype=policy) for n in hidden
     ]
-    self._output = keras.layers.Dense(
-      output_size, kernel_initializer='zeros', dtype=policy
-    )
+    self._output = Dense(output_size, kernel_initializer='zeros', dtype=policy)
     self._dropout = keras.layers.Dropout(dropout, seed=seeds(), dtype=policy)
     for layer, width in zip([*self._hidden, self._output], widths):
       layer.build((None, width))
@@ -84,6 +82,16 @@ class MLP(network.Network):
       if i < len(self._hidden):
         x = self._dropout(self._activation(x))
     return x
+
+
+class Dense(keras.layers.Dense):
+  """Keras's layer, whose gradient of a bias in bfloat16 is a sum in float32."""
+
+  def call(self, x):
+    if self.compute_dtype != 'bfloat16':
+      return super().call(x)
+    # The gradient of `tf.nn.bias_add` is off by half in batches of thousands.
+    return tf.matmul(x, tf.convert_to_tensor(self.kernel)) + self.bias
 
 
 def _size(input_size):

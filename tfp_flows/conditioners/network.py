@@ -25,6 +25,16 @@ class Network(keras.layers.Layer):
     arguments = list(bound.arguments.items())[1:]
     return super().__new__(cls, **{k: _plain(v) for k, v in arguments if k != 'dtype'})
 
+  def __init__(self, **kwargs):
+    super().__init__(**kwargs)
+    if self.compute_dtype == 'float16':
+      raise ValueError(
+        f'{type(self).__name__} expects a dtype policy of float32, float64 or '
+        f'mixed_bfloat16; received {self.dtype_policy.name}, whose gradients vanish '
+        f'without loss scaling. Pass mixed_bfloat16, or set it by '
+        f'`keras.config.set_dtype_policy`.'
+      )
+
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> 'Network':
     """The network of a `get_config`, with new weights."""

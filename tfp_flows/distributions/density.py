@@ -66,6 +66,10 @@ class Density:
   def dtype(self) -> tf.DType:
     return self.distribution.dtype
 
+  @property
+  def submodules(self) -> Sequence[tf.Module]:
+    return self.distribution.submodules
+
   @functools.cached_property
   def takes_condition(self) -> bool:
     """Whether something in it is known to depend on a condition."""
@@ -231,21 +235,23 @@ class Bound(flow_bijector.FlowBijector):
     return super()._with_log_det(x, direction, condition)
 
   def _forward_and_log_det(self, z, condition=None):
-    total = 0.0
+    total = tf.zeros([], tf.nest.flatten(z)[0].dtype)
     for bijector, before, after in reversed(self._steps()):
       z, log_det = flow_bijector.forward_and_log_det(
         bijector, z, _ndims(before), condition
       )
-      z, total = _with_event_shape(z, after), total + log_det
+      z = _with_event_shape(z, after)
+      total += tf.cast(log_det, total.dtype)
     return z, total
 
   def _inverse_and_log_det(self, x, condition=None):
-    total = 0.0
+    total = tf.zeros([], x.dtype)
     for bijector, before, after in self._steps():
       x, log_det = flow_bijector.inverse_and_log_det(
         bijector, x, _ndims(after), condition
       )
-      x, total = _with_event_shape(x, before), total + log_det
+      x = _with_event_shape(x, before)
+      total += tf.cast(log_det, total.dtype)
     return x, total
 
   def _steps(self):

@@ -13,7 +13,7 @@ from tfp_flows.internal import seeds
 from tfp_flows.internal import serialization
 from tfp_flows.math import random
 
-__all__ = ['UniformDequantization', 'has_estimates']
+__all__ = ['UniformDequantization', 'check_num_samples', 'has_estimates']
 
 tfd = tfp.distributions
 
@@ -27,6 +27,18 @@ def has_estimates(distribution: tfd.Distribution) -> bool:
   if block.estimator is not None or block.training:
     return True
   return any(layer.is_estimated for layer in layers)
+
+
+def check_num_samples(distribution: tfd.Distribution, num_samples: int) -> None:
+  """Raises `ValueError` unless so many samples make a bound, in the block around."""
+  if num_samples < 1:
+    raise ValueError(f'Expected num_samples >= 1; received {num_samples}.')
+  if num_samples > 1 and has_estimates(distribution):
+    raise ValueError(
+      f'Expected num_samples=1 with estimated log-determinants, as the logarithm of '
+      f'a mean of their exponentials is no lower bound; received {num_samples}. Use '
+      f'exact ones, as with `estimator=ExactLogDet()`.'
+    )
 
 
 class UniformDequantization(serialization.Configurable):
@@ -135,14 +147,7 @@ class UniformDequantization(serialization.Configurable):
          Autoencoders, equation 8. In _ICLR_, 2016.
          https://arxiv.org/abs/1509.00519
     """
-    if num_samples < 1:
-      raise ValueError(f'Expected num_samples >= 1; received {num_samples}.')
-    if num_samples > 1 and has_estimates(distribution):
-      raise ValueError(
-        f'Expected num_samples=1 with estimated log-determinants, as the logarithm of '
-        f'a mean of their exponentials is no lower bound; received {num_samples}. Use '
-        f'exact ones, as with `estimator=ExactLogDet()`.'
-      )
+    check_num_samples(distribution, num_samples)
     x = tf.convert_to_tensor(x)
     if num_samples > 1:
       x = tf.broadcast_to(x, tf.concat([[num_samples], tf.shape(x)], 0))

@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal import tf_private
+
 __all__ = [
   'KerasParameters',
   'condition_size',
@@ -27,8 +29,11 @@ __all__ = [
 ]
 
 
-class KerasParameters(tf.Module):
-  """Shows the weights of built Keras layers to `tf.Module`."""
+class KerasParameters(tf_private.Following):
+  """Shows the weights of built Keras layers to `tf.Module`.
+
+  Those of frozen layers, `layer.trainable = False`, are no `trainable_variables`.
+  """
 
   def __init__(self, *layers: keras.layers.Layer, name: str = 'keras_parameters'):
     super().__init__(name=name)
@@ -41,6 +46,32 @@ class KerasParameters(tf.Module):
         )
     self.layers = self._no_dependency(layers)
     self._values = [v.value for layer in layers for v in layer.variables]
+
+  def followed(self) -> Iterable[tuple[tf.Variable, keras.Variable]]:
+    variables = (v for layer in self.layers for v in layer.variables)
+    return zip(self._values, variables)
+
+
+class AdoptedVariable(keras.Variable):
+  """A `tf.Variable` as Keras sees it: frozen while that is."""
+
+  def __init__(self, value: tf.Variable, owner: tf_private.Following | None, name: str):
+    self._owner = owner
+    dtype = value.dtype.name
+    super().__init__(value, trainable=value.trainable, dtype=dtype, name=name)
+    self._trainable = True
+
+  @property
+  def trainable(self) -> bool:
+    if not self._trainable or getattr(self, '_value', None) is None:
+      return self._trainable
+    if self._owner is not None:
+      self._owner.follow()
+    return self._value.trainable
+
+  @trainable.setter
+  def trainable(self, value: bool) -> None:
+    self._trainable = bool(value)
 
 
 def expose(value: Any) -> KerasParameters | None:
@@ -94,7 +125,11 @@ def set_state(
 
 def _all(module):
   """The Keras layers inside `module`, each before those inside of it."""
-  return _unique(s for layer in keras_layers(module) for s in with_sublayers(layer))
+  layers = keras_layers(module)
+  for part in (module, *module.submodules):
+    if hasattr(part, 'template'):  # Of `Repeated`, which has no layers itself.
+      layers += keras_layers(part.template)
+  return _unique(s for layer in layers for s in with_sublayers(layer))
 
 
 def with_sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -114,8 +149,14 @@ def keras_view(
   """
   layers = keras_layers(module)
   owned = {id(v.value) for layer in layers for v in layer.variables}
+  owners = {
+    id(v): part
+    for part in (module, *module.submodules)
+    if isinstance(part, tf_private.Following)
+    for v, _ in part.followed()
+  }
   adopted = [
-    keras.Variable(v, trainable=v.trainable, dtype=v.dtype.name, name=_name(v, i))
+    AdoptedVariable(v, owners.get(id(v)), name=_name(v, i))
     for i, v in enumerate(module.variables)
     if id(v) not in owned
   ]

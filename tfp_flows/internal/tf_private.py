@@ -16,12 +16,14 @@ from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
 
 __all__ = [
+  'Following',
   'VariableWatcher',
   'configure_coordination',
   'has_tangents',
   'in_xla',
   'is_recording',
   'recording',
+  'set_trainable',
   'stop_recording',
 ]
 
@@ -53,6 +55,31 @@ def has_tangents(values: Any) -> bool:
   handles = [getattr(v, 'handle', v) for v in tf.nest.flatten(values)]
   tensors = [tf.convert_to_tensor(h) for h in handles if tf.is_tensor(h)]
   return bool(forwardprop_util.pack_tangents(tensors).tangents)
+
+
+def set_trainable(variable: tf.Variable, trainable: bool) -> None:
+  """Says whether tapes and `tf.Module.trainable_variables` see `variable`."""
+  for part in getattr(variable, 'values', [variable]):  # One for each replica.
+    part._trainable = trainable
+
+
+class Following(tf.Module):
+  """A module some of whose variables are frozen while others are.
+
+  Subclasses have `followed()`, pairs of a `tf.Variable` and what it follows.
+  """
+
+  def follow(self) -> None:
+    """Freezes and thaws the variables."""
+    for variable, other in self.followed():
+      if variable.trainable != other.trainable:
+        set_trainable(variable, other.trainable)
+
+  @property
+  def _TF_MODULE_IGNORED_PROPERTIES(self):  # noqa: N802
+    # `tf.Module` reads it before it looks for variables, from wherever it comes.
+    self.follow()
+    return super()._TF_MODULE_IGNORED_PROPERTIES
 
 
 @contextlib.contextmanager

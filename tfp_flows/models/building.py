@@ -1,6 +1,7 @@
 """What the builders share."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from tfp_flows.internal import keras_parameters
 __all__ = [
   'Couplings',
   'alternating_mask',
+  'check_dimensions',
   'check_positive',
   'flow_dtype',
   'network_policy',
@@ -120,6 +122,16 @@ def network_policy(dtype: tf.DType, precision: str | None = None) -> dict[str, A
 def flow_dtype(dtype: Any, owner: str) -> tf.DType:
   """`dtype` if a whole flow can have it, else a `ValueError`."""
   return checks.as_dtype(dtype, owner, (tf.float32, tf.float64))
+
+
+def check_dimensions(event_shape: Sequence[int], owner: str) -> None:
+  """Raises `ValueError` unless there are two dimensions, as couplings need."""
+  if math.prod(event_shape) < 2:
+    raise ValueError(
+      f'{owner} expects at least 2 dimensions, as a coupling keeps one and changes the '
+      f'other; received the event shape {list(event_shape)}. In one dimension use '
+      f'`tff.maf`, `tff.residual_flow` or `tff.ffjord`, with event shape [1].'
+    )
 
 
 def check_positive(least: int = 1, **sizes: int) -> None:

@@ -93,6 +93,7 @@ def glow(
        https://arxiv.org/abs/1807.03039
   """
   event_shape = shapes.as_event_shape(event_shape, 'glow')
+  building.check_dimensions(event_shape, 'glow')
   dtype = building.flow_dtype(dtype, 'glow')
   is_image = len(event_shape) == 3
   if num_levels is None:

@@ -71,6 +71,7 @@ def nice(
        https://arxiv.org/abs/1410.8516
   """
   event_shape = shapes.as_event_shape(event_shape, 'nice')
+  building.check_dimensions(event_shape, 'nice')
   dtype = building.flow_dtype(dtype, 'nice')
   building.check_positive(num_steps=num_steps, width=width)
   building.check_positive(0, num_hidden=num_hidden)

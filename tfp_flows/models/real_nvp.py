@@ -90,6 +90,7 @@ def real_nvp(
        using Real NVP. In _ICLR_, 2017. https://arxiv.org/abs/1605.08803
   """
   event_shape = shapes.as_event_shape(event_shape, 'real_nvp')
+  building.check_dimensions(event_shape, 'real_nvp')
   dtype = building.flow_dtype(dtype, 'real_nvp')
   if num_steps is None:
     num_steps = 3 if len(event_shape) == 3 else 8

@@ -362,9 +362,17 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
   def _batches(self, x, condition=None, weight=None, batch_size=None, order=None):
     # A step of the user's own may not know of weights.
     fill = type(self).train_step is steps.Steps.train_step
+    strategy = self._distribute_strategy
     replicas = self.distribute_strategy.num_replicas_in_sync
     return self._inputs.batches(
-      x, condition, weight, batch_size, order, replicas, fill or replicas > 1
+      x,
+      condition,
+      weight,
+      batch_size,
+      order,
+      replicas,
+      fill or replicas > 1,
+      as_dataset=strategy is not None,
     )
 
   @contextlib.contextmanager

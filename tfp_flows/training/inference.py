@@ -131,6 +131,7 @@ class Inference:
   def _one_log_prob(self, x, condition, seed, num_samples, estimator):
     if num_samples == 1 or self.dequantization is None:
       return self._run('log_prob', x, condition, seed, estimator=estimator)
+    self._likelihood.check_num_samples(num_samples, estimator)
     noisy = self._run_graph('dequantized_often', x, seed, tf.constant(num_samples))
     found = [
       self._run('log_prob_dequantized', v, condition, s, estimator=estimator)

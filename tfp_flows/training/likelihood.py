@@ -267,6 +267,13 @@ class Likelihood:
       return tf.cast(x, self.distribution.dtype)
     return self.dequantization.dequantize(x, seed, self.distribution.dtype, keys)
 
+  def check_num_samples(
+    self, num_samples: int, estimator: Callable[..., Any] | None = None
+  ) -> None:
+    """Raises `ValueError` unless `log_prob` with so many samples is a bound."""
+    with estimation.estimation(0, estimator=estimator):
+      dequantization_lib.check_num_samples(self.distribution, num_samples)
+
   def dequantized_often(self, x, seed, count) -> tf.Tensor:
     """`count` times `dequantized`, with other noise each time."""
     x, keys = self._with_keys(x, None)

@@ -1,6 +1,7 @@
 """From the containers that Keras takes to checked batches for a `FlowModel`."""
 
 import inspect
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,6 +69,7 @@ class ModelInputs:
     order: int | None = None,
     replicas: int = 1,
     fill: bool = True,
+    as_dataset: bool = False,
   ) -> Any:
     """Checked batches of `x`, a container that Keras takes.
 
@@ -79,16 +81,13 @@ class ModelInputs:
       order: seed of the order of arrays, or None to keep it.
       replicas: what the size of a whole set in one batch is a multiple of.
       fill: see `inputs.batches`.
+      as_dataset: whether a `tf.data.Dataset` is returned whatever `x` is.
     """
     if isinstance(x, tf.data.Dataset):
       return self._of_dataset(x)
     if isinstance(x, keras.utils.PyDataset) or inspect.isgenerator(x):
-      if replicas > 1:
-        raise ValueError(
-          f'Expected arrays or a tf.data.Dataset for several replicas; received '
-          f'{type(x).__name__}. Use `tf.data.Dataset.from_generator`.'
-        )
-      return self._of_generator(x) if inspect.isgenerator(x) else _Checked(x, self)
+      checked = self._of_generator(x) if inspect.isgenerator(x) else _Checked(x, self)
+      return _as_dataset(checked) if as_dataset else checked
     self._likelihood.check_condition(condition)
     if not self.is_array(x):
       raise ValueError(
@@ -145,6 +144,36 @@ class ModelInputs:
       self.check(x)
     if condition is not None:
       inputs.check_condition_values(condition)
+
+
+def _as_dataset(container):
+  """The batches of a generator or a `PyDataset`, of any number of examples."""
+  if isinstance(container, keras.utils.PyDataset):
+    first, count = container[0], container.num_batches
+
+    def batches():
+      indices = itertools.count() if count is None else range(count)
+      yield from (container[i] for i in indices)
+      container.on_epoch_end()
+
+  else:
+    first, count = next(container, None), None
+    if first is None:
+      raise ValueError(inputs.EMPTY)
+    # Goes on where it was, as Keras does with generators.
+    rest = itertools.chain([first], container)
+    batches = lambda: rest  # noqa: E731
+  kept = [i for i, part in enumerate(first) if part is not None]
+  parts = [np.asarray(first[i]) for i in kept]
+  dataset = tf.data.Dataset.from_generator(
+    lambda: (tuple(batch[i] for i in kept) for batch in batches()),
+    output_signature=tuple(tf.TensorSpec([None, *p.shape[1:]], p.dtype) for p in parts),
+  )
+  if count is not None:
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+  if len(kept) == len(first):
+    return dataset
+  return dataset.map(lambda x, weight: (x, None, weight))
 
 
 class _Checked(keras.utils.PyDataset):

@@ -246,7 +246,8 @@ def distribute(
 
   Args:
     batches: tuples of `x`, `(x, condition)` or `(x, condition, weight)`, the global
-      batches. Ones of unknown size are filled up with examples of weight 0.
+      batches. Ones of unknown size are filled up with examples of weight 0; those
+      without examples are left out.
     strategy: says how many parts there are.
     own_weights: whether the weights are those of `batches`, or else 1.
     fill: whether batches are filled up to a multiple of the number of replicas.
@@ -267,6 +268,11 @@ def distribute(
       f'Expected a global batch size that the {count} replicas can share equally; '
       f'received {size}. Use a multiple of {count}.'
     )
+
+  cardinality = batches.cardinality().numpy()
+  if size is None:
+    # TensorFlow ends the process at gradients of loops over no rows.
+    batches = batches.filter(lambda x, *_: tf.shape(x)[0] > 0)
 
   def parts(context):
     local = count // context.num_input_pipelines
@@ -294,7 +300,7 @@ def distribute(
     if asks is not None:
       extended.experimental_enable_get_next_as_optional = asks
   # TensorFlow counts the parts of this worker, and Keras takes that for the steps.
-  distributed._cardinality = batches.cardinality().numpy()
+  distributed._cardinality = cardinality
   return distributed
 
 
