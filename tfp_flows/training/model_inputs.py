@@ -32,31 +32,32 @@ class ModelInputs:
     """Whether `x` is all examples in one, and not a container of batches."""
     return hasattr(x, '__array__') or isinstance(x, (list, tuple))
 
-  def check(self, x: Any) -> np.ndarray:
-    """Examples as an array; see `inputs.check_examples`."""
+  def check(self, x: Any, is_whole: bool = True) -> np.ndarray:
+    """Examples as an array; see `inputs.check_examples`.
+
+    Those of one batch, of data that may be sorted, say nothing about the spread of a
+    column: their digits are not checked unless `is_whole`.
+    """
     x = inputs.check_examples(x, self._event_shape, self._likelihood.num_bins)
-    if self._likelihood.num_bins is None:
+    if is_whole and self._likelihood.num_bins is None:
       inputs.check_digits(x, self._likelihood.distribution.dtype)
     return x
 
-  def check_condition(self, condition: Any) -> Any:
-    """The condition of examples, as an array or None, checked."""
+  def check_condition(self, condition: Any, is_whole: bool = True) -> Any:
+    """The condition of examples, as an array or None, checked as these are."""
     self._likelihood.check_condition(condition, per_example=True)
     if condition is None:
       return None
     condition = np.asarray(condition)
-    self._check_condition_values(condition)
-    return condition
-
-  def _check_condition_values(self, condition):
     inputs.check_condition_values(condition)
-    if condition.dtype != bool:
+    if is_whole and condition.dtype != bool:
       dtype = self._likelihood.distribution.dtype
       inputs.check_digits(condition, dtype, 'columns of the condition')
+    return condition
 
   def batch(self, x: Any, condition: Any = None, weight: Any = None) -> tuple[Any, ...]:
     """The parts of one batch, checked, without those at its end that are None."""
-    parts = self.check(x), self.check_condition(condition), weight
+    parts = self.check(x, False), self.check_condition(condition, False), weight
     if condition is not None and len(parts[1]) != len(parts[0]):
       raise ValueError(
         f'Expected as many conditions as examples, {len(parts[0])}; received '
@@ -147,9 +148,9 @@ class ModelInputs:
 
   def _check_batch(self, x, condition=None):
     if len(x):
-      self.check(x)
+      self.check(x, is_whole=False)
     if condition is not None:
-      self._check_condition_values(condition)
+      inputs.check_condition_values(condition)
 
 
 def _as_dataset(container):
