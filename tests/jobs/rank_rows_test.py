@@ -65,3 +65,20 @@ def test_bits_of_an_image_do_not_depend_on_the_batch():
   expected = model.predict(images, batch_size=9, verbose=0)
   by_four = model.predict(images[::-1], batch_size=4, verbose=0)
   np.testing.assert_allclose(by_four[::-1], expected, rtol=0, atol=1e-4)
+
+
+def test_classify_an_image_by_its_likelihood_under_each_class():
+  flow = tff.glow(
+    [4, 4, 1], num_levels=1, num_steps=1, width=4, num_bins=8, condition_size=3, seed=0
+  )
+  model = tff.FlowModel(flow, seed=0)
+  model.compile('sgd', jit_compile=False)
+  images = np.random.default_rng(0).integers(0, 8, [2, 4, 4, 1]).astype('uint8')
+  classes = np.eye(3, dtype='f4')
+  rows = model.log_prob(np.repeat(images, 3, axis=0), np.tile(classes, [2, 1]), seed=1)
+  # A new flow does not know of classes, and the noise is that of the image.
+  rows = np.reshape(rows, [2, 3])
+  np.testing.assert_allclose(rows, rows[:, :1] * np.ones(3), rtol=1e-6)
+  assert abs(rows[0, 0] - rows[1, 0]) > 1e-3
+  table = model.log_prob(images[:, np.newaxis], classes[np.newaxis], seed=1)
+  np.testing.assert_allclose(table, rows, rtol=1e-6)

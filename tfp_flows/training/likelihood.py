@@ -248,18 +248,17 @@ class Likelihood:
       )
 
   def _with_keys(self, x, condition):
-    """`x` of the batch shape of both, and its keys, None if nothing is drawn for it."""
+    """`x` of the batch shape of both, and its keys, None if nothing is drawn for it.
+
+    The same example has the same noise under each condition: conditions compare.
+    """
     if self.dequantization is None and not self._has_estimates:
       return x, None
     dtype, event_ndims = self.distribution.dtype, len(self.distribution.event_shape)
     x = tf.convert_to_tensor(x)
     if condition is not None:
-      condition = tf.cast(condition, dtype)
-    keys = example_keys.example_keys(tf.cast(x, dtype), condition, event_ndims)
-    batch, event = x.shape[: x.shape.rank - event_ndims], x.shape[-event_ndims:]
-    if not batch.is_compatible_with(keys.shape[:-1]):
-      x = tf.broadcast_to(x, tf.concat([tf.shape(keys)[:-1], event], axis=0))
-    return x, keys
+      x = _with_batch_of(x, condition, event_ndims)
+    return x, example_keys.example_keys(tf.cast(x, dtype), event_ndims=event_ndims)
 
   def dequantized(self, x, seed, keys=None) -> tf.Tensor:
     """Examples as the density takes them: with noise, if they are integers."""
@@ -288,6 +287,17 @@ class Likelihood:
         f'{type(self.distribution).__name__}.'
       )
     return self.density
+
+
+def _with_batch_of(x, condition, event_ndims):
+  """`x` with the batch shape that it has together with `condition`."""
+  ndims = x.shape.rank - event_ndims
+  batch, other = x.shape[:ndims], condition.shape[:-1]
+  if batch.is_fully_defined() and other.is_fully_defined():
+    both = tf.broadcast_static_shape(batch, other)
+    return x if both == batch else tf.broadcast_to(x, both + x.shape[ndims:])
+  both = tf.broadcast_dynamic_shape(tf.shape(x)[:ndims], tf.shape(condition)[:-1])
+  return tf.broadcast_to(x, tf.concat([both, x.shape[ndims:]], axis=0))
 
 
 def _of_samples(keys, count):
