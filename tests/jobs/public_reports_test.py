@@ -77,3 +77,29 @@ def test_class_weights():  # keras-team/keras#12511
   model = fast(tff.real_nvp([2], num_steps=1, width=4))
   with pytest.raises(ValueError, match='sample_weight.*received class_weight'):
     model.fit(np.ones([4, 2], 'f4'), class_weight={0: 1.0})
+
+
+@pytest.mark.parametrize('builder', [tff.glow, tff.real_nvp])
+def test_odd_images(builder):  # vislearn/FrEIA#27
+  with pytest.raises(ValueError, match=r'multiples of 2; received \[7, 7, 1\].*`nice`'):
+    builder([7, 7, 1], num_levels=1)
+  flow = tff.nice([7, 7, 1], num_steps=2, width=4)
+  assert flow.log_prob(tf.ones([1, 7, 7, 1])).shape == [1]
+
+
+def test_cdf_and_quantile():  # tensorflow/probability#1401
+  flow = tff.maf([1], num_layers=1, hidden=[4])
+  with pytest.raises(NotImplementedError, match='flow has no `cdf`.*from samples'):
+    flow.cdf([[0.0]])
+
+
+def test_adapt_the_parts_of_a_mixture():  # sbi-dev/sbi#106
+  parts = [tff.real_nvp([2], num_steps=1, width=4) for _ in range(2)]
+  mixture = tfd.Mixture(tfd.Categorical(logits=tf.Variable([0.0, 0.0])), parts)
+  x = np.random.default_rng(0).normal(3.0, 2.0, [64, 2]).astype('f4')
+  with pytest.raises(ValueError, match='received _?Mixture.*parts one by one'):
+    fast(mixture).adapt(x)
+  before = -np.mean(fast(mixture).log_prob(x))
+  for part in parts:
+    fast(part).adapt(x)
+  assert -np.mean(fast(mixture).log_prob(x)) < before - 1.0

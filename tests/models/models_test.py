@@ -131,9 +131,9 @@ def test_nice_preserves_volume_but_for_its_scaling():
 @pytest.mark.parametrize(
   ('build', 'message'),
   [
-    (lambda: tff.glow([7, 8, 1]), r'multiples of 2.*\[7, 8, 1\]'),
+    (lambda: tff.glow([7, 8, 1]), r'multiples of 4.*\[7, 8, 1\]'),
     (lambda: tff.glow([8, 8, 1], num_levels=4), 'use fewer levels'),
-    (lambda: tff.real_nvp([6, 6, 1]), 'even H and W'),
+    (lambda: tff.real_nvp([6, 6, 1]), 'multiples of 4; received'),
     (lambda: tff.real_nvp([1]), 'at least 2 dimensions'),
     (lambda: tff.glow([2, 3]), r'\[D\] or \[H, W, C\].*\[2, 3\]'),
     (lambda: tff.glow([None, 8, 1]), 'static event shape'),

@@ -212,6 +212,14 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
   def _remade(self, overrides):
     return super().copy(**overrides)
 
+  # What TFP asks of a bijector for the cdf of a distribution.
+  def _is_increasing(self, **kwargs):
+    raise NotImplementedError(
+      f'{self.name} does not say in which direction it increases: a flow has no `cdf`, '
+      f'`quantile` or `survival_function`. Estimate them from samples, or for one '
+      f'dimension from `bijector.inverse` and those of the base.'
+    )
+
   # To be implemented.
 
   def _forward_and_log_det(self, x, condition=None):

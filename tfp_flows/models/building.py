@@ -20,6 +20,7 @@ from tfp_flows.internal import keras_parameters
 __all__ = [
   'Couplings',
   'alternating_mask',
+  'check_divisible',
   'check_dimensions',
   'check_positive',
   'flow_dtype',
@@ -142,6 +143,17 @@ def check_positive(least: int = 1, **sizes: int) -> None:
   """
   for name, size in sizes.items():
     checks.as_count(size, name, least, 10_000 if name.startswith('num_') else 2**20)
+
+
+def check_divisible(event_shape: Sequence[int], num_levels: int, owner: str) -> None:
+  """Raises `ValueError` unless an image can be squeezed on each of its levels."""
+  factor = 2**num_levels
+  if len(event_shape) == 3 and any(size % factor for size in event_shape[:2]):
+    raise ValueError(
+      f'{owner} with num_levels={num_levels} expects images whose height and width are '
+      f'multiples of {factor}; received {list(event_shape)}. Pad or crop the images, '
+      f'use fewer levels, or `nice`, which takes any size.'
+    )
 
 
 def preprocessing(

@@ -99,6 +99,7 @@ def glow(
   if num_levels is None:
     num_levels = 2 if is_image else 1
   building.check_positive(num_levels=num_levels, num_steps=num_steps, width=width)
+  building.check_divisible(event_shape, num_levels, 'glow')
   make = building.Couplings(
     coupling,
     scale,

@@ -95,6 +95,7 @@ def real_nvp(
   if num_steps is None:
     num_steps = 3 if len(event_shape) == 3 else 8
   building.check_positive(num_levels=num_levels, num_steps=num_steps, width=width)
+  building.check_divisible(event_shape, num_levels, 'real_nvp')
   building.check_positive(0, num_blocks=num_blocks)
   make = building.Couplings(
     coupling,

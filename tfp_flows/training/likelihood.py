@@ -284,7 +284,8 @@ class Likelihood:
     if not self.has_latents:
       raise ValueError(
         f'Expected a tfd.TransformedDistribution, which has latents; received '
-        f'{type(self.distribution).__name__}.'
+        f'{type(self.distribution).__name__}. What consists of several, as a mixture, '
+        f'has none: take its parts one by one, each in a `FlowModel` of its own.'
       )
     return self.density
 
