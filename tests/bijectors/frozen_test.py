@@ -112,3 +112,23 @@ def test_fit_and_minimize_leave_what_is_frozen():
   assert len(start) == 2
   for a, b in zip(values(flow.trainable_variables), start):
     assert np.abs(a - b).max() > 1e-4
+
+
+def test_what_is_thawed_is_trained():
+  x = np.random.default_rng(0).normal(size=[32, 2]).astype('f4')
+  model = tff.FlowModel(tff.real_nvp([2], num_steps=1, width=4, seed=0), seed=0)
+  (network,) = [n for n in model.layers if isinstance(n, tff.MLP)]
+  for trainable in (False, True):
+    network.trainable = trainable
+    model.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
+    before = [v.numpy() for v in network.variables]
+    model.fit(x, epochs=2, verbose=0)
+    moved = max(np.abs(v - w).max() for v, w in zip(network.variables, before))
+    assert (moved > 1e-3) == trainable
+  model.trainable = False
+  model.distribution.trainable_variables  # noqa: B018  Follows.
+  model.trainable = True
+  with tf.GradientTape() as tape:
+    loss = -tf.reduce_mean(model.log_prob(x))
+  gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+  assert None not in gradients

@@ -236,3 +236,39 @@ def test_one_example_of_many_conditions_in_batches_of_unknown_size(name, conditi
   for one, c in ((x[:1], condition), (x, condition[:1])):
     expected = log_prob(tf.repeat(one, 4 // len(one), 0), tf.repeat(c, 4 // len(c), 0))
     np.testing.assert_allclose(log_prob(one, c), expected, atol=1e-5)
+
+
+def test_a_condition_of_rows_of_matrices():
+  """Layers of vectors in events of several rows: the condition is of the event."""
+  inner = tff.real_nvp([2], num_steps=2, width=4, condition_size=1, seed=0)
+  test_util.perturb(inner, 0.3)
+  base = tfd.Sample(tfd.Normal(0.0, 1.0), [3, 2])
+  x = test_util.normal([3, 3, 2], 'float32', 1)
+  condition = test_util.normal([3, 1], 'float32', 2)
+  rows = inner.log_prob(x, condition=condition[:, tf.newaxis])
+  expected = tf.reduce_sum(rows, axis=-1)
+  flow = tff.Flow(base, tfb.Blockwise([inner.bijector], [2]))
+  found = flow.log_prob(x, condition=condition)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  found = tff.given(flow, condition).log_prob(tf.identity(x))
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_what_is_not_one_to_one_has_the_rest_as_its_base():
+  inner = tff.real_nvp([2], num_steps=1, width=4, seed=0)
+  shifted = tfd.TransformedDistribution(inner, tfb.Shift(100.0))
+  flow = tfd.TransformedDistribution(shifted, tfb.AbsoluteValue())
+  model = tff.FlowModel(flow)
+  assert 99 < np.mean(model.sample(50, seed=0)) < 101
+
+
+def test_digits_of_a_condition_in_given():
+  flow = tff.real_nvp([2], num_steps=2, width=4, condition_size=1, seed=0)
+  test_util.perturb(flow, 0.3)
+  x = test_util.normal([40, 2], 'float32', 1)
+  condition = 1.7e9 + 10 * test_util.normal([40, 1], 'float64', 2)
+  flow.bijector.bijector.adapt(x, condition)
+  expected = flow.log_prob(tf.identity(x), condition=condition)
+  assert np.std(expected) > 0.1
+  found = tff.given(flow, condition).log_prob(tf.identity(x))
+  np.testing.assert_allclose(found, expected, rtol=1e-5)

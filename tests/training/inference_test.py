@@ -194,3 +194,25 @@ def test_blockwise_in_stablehlo(tmp_path):
   model = model_of(tfd.TransformedDistribution(base, tfb.Blockwise(parts, [2, 1])))
   tff.export_stablehlo(model, tmp_path / 'm', 2, ['log_prob', 'sample'])
   assert (tmp_path / 'm' / 'sample.mlirbc').exists()
+
+
+def test_no_rows_of_a_condition_and_too_few_estimates():
+  flow = tff.real_nvp([2], num_steps=1, width=4, condition_size=1, seed=0)
+  model = tff.FlowModel(flow, seed=0)
+  model.compile('sgd', jit_compile=False)
+  assert model.sample(condition=np.zeros([0, 1], 'f4')).shape == (0, 2)
+  x, condition = np.ones([2, 2], 'f4'), np.ones([2, 1], 'f4')
+  for count in (-3, 0, 1):
+    with pytest.raises(ValueError, match=f'num_estimates >= 2.*received {count}'):
+      model.log_prob(x, condition, max_standard_error=0.1, num_estimates=count)
+
+
+def test_infinite_rows_of_weight_zero():
+  base = tfd.Sample(tfd.Uniform(-3.0, 3.0), [2])
+  flow = tfd.TransformedDistribution(base, tfb.Invert(tff.ActNorm([2])))
+  model = tff.FlowModel(flow)
+  model.compile('sgd', jit_compile=False)
+  x = np.array([[0, 0], [1, 1], [9, 9]], 'f4')
+  weights = np.array([1, 1, 0], 'f4')
+  loss = model.evaluate(x, sample_weight=weights, verbose=0)
+  np.testing.assert_allclose(loss, 2 * np.log(6.0), rtol=1e-6)

@@ -428,8 +428,10 @@ def forward_and_log_det(
   if isinstance(bijector, tfp_private.Invert):
     return inverse_and_log_det(bijector.bijector, x, event_ndims, condition)
   if isinstance(bijector, FlowBijector):
+    ndims = bijector.forward_min_event_ndims
+    condition = _for_smaller_events(condition, event_ndims, ndims)
     y, log_det = bijector.forward_and_log_det(x, condition)
-    return y, _sum_extra(log_det, event_ndims, bijector.forward_min_event_ndims)
+    return y, _sum_extra(log_det, event_ndims, ndims)
   if walk.is_composition(bijector):
     step = lambda part, x, n: forward_and_log_det(part, x, n, condition)  # noqa: E731
     return walk.through(bijector, x, event_ndims, False, step)
@@ -452,8 +454,10 @@ def inverse_and_log_det(
   if isinstance(bijector, tfp_private.Invert):
     return forward_and_log_det(bijector.bijector, y, event_ndims, condition)
   if isinstance(bijector, FlowBijector):
+    ndims = bijector.inverse_min_event_ndims
+    condition = _for_smaller_events(condition, event_ndims, ndims)
     x, log_det = bijector.inverse_and_log_det(y, condition)
-    return x, _sum_extra(log_det, event_ndims, bijector.inverse_min_event_ndims)
+    return x, _sum_extra(log_det, event_ndims, ndims)
   if walk.is_composition(bijector):
     step = lambda part, y, n: inverse_and_log_det(part, y, n, condition)  # noqa: E731
     return walk.through(bijector, y, event_ndims, True, step)
@@ -464,6 +468,14 @@ def inverse_and_log_det(
     return bijector.inverse(y, **kwargs), log_det
 
   return inspection.observed(bijector, of_tfp, y)
+
+
+def _for_smaller_events(condition, event_ndims, min_event_ndims):
+  """The condition of a layer whose events are axes of larger events."""
+  extra = tf.nest.flatten(event_ndims)[0] - tf.nest.flatten(min_event_ndims)[0]
+  if condition is None or not extra or condition.shape.rank in (None, 1):
+    return condition
+  return condition[(..., *[tf.newaxis] * extra, slice(None))]
 
 
 def _foreign_keywords(bijector, condition):

@@ -99,7 +99,9 @@ class _Spline(flow_bijector.FlowBijector):
     a = at.height * (at.slope - at.left) + rise * at.bend
     b = at.height * at.left - rise * at.bend
     c = -at.slope * rise
-    root = (2 * c) / (-b - tf.sqrt(b**2 - 4 * a * c))
+    # Rounding may take it below 0 at a knot, where a slope is large.
+    discriminant = tf.maximum(b**2 - 4 * a * c, y.dtype.as_numpy_dtype(1e-30))
+    root = (2 * c) / (-b - tf.sqrt(discriminant))
     x = tf.where(tf.equal(rise, 0), tf.zeros([], y.dtype), root) * at.width + at.x
     r = tf.where(is_outside, tf.constant(0.5, y.dtype), (x - at.x) / at.width)
     return tf.where(is_outside, y, x), -_log_derivative(is_outside, at, r)

@@ -47,11 +47,13 @@ class Density:
     self.base = self.bijector = self.event_ndims = None
     self.bijectors, self.base_takes_condition = [], False
     self.is_composed = False
-    inner = distribution
-    while _is_plain(inner) or (inner is distribution and hasattr(inner, 'bijector')):
+    inner, can_go_on = distribution, hasattr(distribution, 'bijector')
+    while can_go_on:
       self.base_takes_condition = 'condition' in _split(inner)[0]
       self.bijectors.append(inner.bijector)
       inner = self.base = inner.distribution
+      # What is no composition of one-to-one maps has the rest as its base.
+      can_go_on = _is_one_to_one(distribution) and _is_one_to_one(inner)
     if self.base is None:
       return
     self.event_ndims = _ndims(self.base.event_shape)
@@ -161,6 +163,10 @@ def _is_plain(distribution):
   return type(distribution) in _PLAIN or isinstance(distribution, Transformed)
 
 
+def _is_one_to_one(distribution):
+  return _is_plain(distribution) and tfp_private.is_injective(distribution.bijector)
+
+
 def _split(distribution):
   split = distribution.parameters.get('kwargs_split_fn')
   return ({}, {}) if split is None else split({'condition': None})
@@ -230,6 +236,10 @@ class Bound(flow_bijector.FlowBijector):
   def takes_condition(self) -> bool:
     return any(flow_bijector.takes_condition(b) for b in self._bijectors)
 
+  def _as_condition(self, condition):
+    # Each part casts it: one that scales it first needs all of its digits.
+    return tf.convert_to_tensor(condition)
+
   def _with_log_det(self, x, direction, condition):
     condition = condition if self._condition is None else self._condition
     return super()._with_log_det(x, direction, condition)
@@ -245,7 +255,7 @@ class Bound(flow_bijector.FlowBijector):
     return z, total
 
   def _inverse_and_log_det(self, x, condition=None):
-    total = tf.zeros([], x.dtype)
+    total = tf.zeros([], tf.nest.flatten(x)[0].dtype)
     for bijector, before, after in self._steps():
       x, log_det = flow_bijector.inverse_and_log_det(
         bijector, x, _ndims(after), condition

@@ -123,7 +123,7 @@ class _Given(tfp_private.TransformedDistribution):
     parameters = dict(locals())
     self._density = density_lib.Density(distribution)
     _check(self._density)
-    condition = tf.cast(tf.convert_to_tensor(condition), distribution.dtype)
+    condition = tf.convert_to_tensor(condition)
     if condition.shape.rank == 0:
       raise ValueError('Expected a condition [..., K]; received a scalar.')
     self._condition = condition

@@ -173,7 +173,13 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     strategies.prepare_optimizer(self.optimizer, strategy)
     self._replica_jit = jit_compile and strategies.has_xla(self._distribution, strategy)
 
+  def follow_trainable(self) -> None:
+    """Lets tapes watch what is trainable now, as Keras and `trainable` say."""
+    # To look for the variables of modules brings those that follow others up to date.
+    _ = self._distribution.trainable_variables
+
   def call(self, x, condition=None, training=False, seed=None):
+    self.follow_trainable()
     if seed is None:
       # In evaluation examples differ in their noise, and batches do not.
       state = self._test_noise.state

@@ -107,13 +107,14 @@ class Inference:
         raise ValueError(
           f'Expected max_standard_error > 0, in nats; received {max_standard_error}.'
         )
-      most, num_estimates = num_estimates or _MOST_ESTIMATES, 2
+      most = _MOST_ESTIMATES if num_estimates is None else num_estimates
+      num_estimates = min(most, 2)
     num_estimates = 1 if num_estimates is None else num_estimates
-    if num_estimates < 1 + standard_error:
+    least = 2 if standard_error or max_standard_error is not None else 1
+    if num_estimates < least:
       raise ValueError(
-        f'Expected num_estimates >= {1 + standard_error}'
-        f'{" for a standard error" if standard_error else ""}; received '
-        f'{num_estimates}.'
+        f'Expected num_estimates >= {least}'
+        f'{" for a standard error" if least > 1 else ""}; received {num_estimates}.'
       )
     x, condition = self.as_examples(x), self._as_condition(condition)
     seed = self._seed_of(seed)
@@ -223,6 +224,8 @@ class Inference:
     rows = None
     if condition is not None:
       rows = tf.reshape(condition, [-1, condition.shape[-1]])
+      if not len(rows):
+        rows = tf.zeros([1, condition.shape[-1]], condition.dtype)  # None is kept.
     z = self._latents(rows, seed, max(math.prod(sizes), 1), *scale)
 
     def part(z, condition, i):
@@ -339,6 +342,8 @@ class Inference:
     return (method, *static.items()), fn
 
   def _run_compiled(self, key, fn, *args):
+    if tf_private.is_recording():
+      self.follow_trainable()
     uses_xla = self.jit_compile or self._replica_jit if self.compiled else True
     # The gradient of a function that XLA compiles cannot have its loops.
     return self._run_as(uses_xla and not tf_private.is_recording(), key, fn, *args)

@@ -244,7 +244,8 @@ class Likelihood:
       expected = 'N, K' if size is None else f'N, {size}'
       raise ValueError(
         f'Expected a condition of shape [{expected}]; received {shape.as_list()}. '
-        f'Labels enter as `tf.one_hot(labels, {size or "num_classes"})`.'
+        f'Numbers enter as columns, labels as `tf.one_hot(labels, '
+        f'{size or "num_classes"})`.'
       )
 
   def _with_keys(self, x, condition):

@@ -62,7 +62,7 @@ class Sized:
     if key not in self._functions:
       # One function each: TensorFlow would take their number for a mistake.
       self._functions[key] = tf.function(
-        self._fn, autograph=False, jit_compile=self._jit_compile
+        lambda *parts: self._fn(*parts), autograph=False, jit_compile=self._jit_compile
       )
     return self._functions[key]
 

@@ -244,6 +244,7 @@ class Steps:
   def _update_metrics(self, log_prob, weight, made=None):
     if weight is not None:
       weight = tf.reshape(weight, tf.shape(log_prob))
+      log_prob = _where_counted(log_prob, weight)
     log_prob, weight = metrics.counted(log_prob, weight, made)
     found = [m for m in (self._nll, self._bits_per_dim) if m is not None]
     for metric in found:
@@ -261,10 +262,16 @@ def _not_empty(batches, with_weights):
       yield batch
 
 
+def _where_counted(values, weights):
+  """0 for examples of weight 0, which may be infinite."""
+  return tf.where(tf.equal(weights, 0), tf.zeros_like(values), values)
+
+
 def _weighted_mean(values, weights, total=None):
   """The mean or, with the `total` weight of all replicas, this replica's part of it."""
   if weights is None:
     return tf.reduce_mean(values)
   weights = tf.reshape(tf.cast(weights, values.dtype), tf.shape(values))
+  values = _where_counted(values, weights)
   total = tf.reduce_sum(weights) if total is None else tf.cast(total, values.dtype)
   return tf.math.divide_no_nan(tf.reduce_sum(weights * values), total)
