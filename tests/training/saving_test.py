@@ -279,3 +279,15 @@ def test_noise_of_layers_without_seed_is_the_same(make):
   with tff.estimation(seed=1, training=True):
     found, expected = (part.forward_and_log_det(x)[1] for part in (copy, layer))
   np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('build', [tff.nice, tff.real_nvp])
+def test_a_frozen_model_is_frozen_when_it_is_loaded(build, tmp_path):
+  model = tff.FlowModel(build([2], num_steps=2, width=4, seed=0))
+  count = len(model.trainable_variables)
+  model.trainable = False
+  model.save(tmp_path / 'm.keras')
+  loaded = keras.saving.load_model(tmp_path / 'm.keras', {'FlowModel': tff.FlowModel})
+  assert not loaded.trainable_variables
+  loaded.trainable = True
+  assert len(loaded.trainable_variables) == count

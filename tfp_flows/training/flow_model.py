@@ -99,7 +99,8 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     layers, variables = keras_parameters.keras_view(distribution)
     self._flow_layers, self._flow_variables = layers, variables
     self._has_norms = bool(bijectors.networks_with_norms(distribution))
-    if not self.trainable_variables:
+    # What is frozen may be thawed.
+    if not (self.trainable_variables or layers or variables):
       raise ValueError(
         f'Expected a distribution with trainable variables; received '
         f'{distribution.name!r}, which has none. A network inside a function '
@@ -446,7 +447,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       ValueError: if the distribution has an argument that cannot be saved, as a lambda
         or an object of a class that is not registered with Keras.
     """
-    return serialization.serialize_arguments(
+    config = serialization.serialize_arguments(
       dict(
         distribution=self.distribution,
         dequantization=self.dequantization,
@@ -454,11 +455,17 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
         name=self.name,
       )
     )
+    return config if self.trainable else dict(config, trainable=False)
 
   @classmethod
   def from_config(cls, config: dict[str, Any], custom_objects=None) -> 'FlowModel':
+    config = dict(config)
+    trainable = config.pop('trainable', True)
     with keras.saving.custom_object_scope(custom_objects or {}):
-      return cls(**serialization.deserialize_arguments(config))
+      model = cls(**serialization.deserialize_arguments(config))
+    if not trainable:
+      model.trainable = False
+    return model
 
   def get_compile_config(self) -> dict[str, Any]:
     config = super().get_compile_config()
