@@ -456,7 +456,7 @@ def test_flags_that_are_wrong(capsys):
     (('--dataset=/nowhere/t.csv',), 'there is none at /nowhere/t.csv'),
     (('--dataset=moons', '--conditional'), 'a data set with labels'),
     (('--weight_decay=0.1',), '--optimizer=adamw'),
-    (('--arg=num_levels=4',), 'multiples of 2'),
+    (('--arg=num_levels=4',), 'multiples of 16'),
     (('--arg=width=abc',), "glow expects width to be an integer; received 'abc'"),
     (('--arg=learn_prior=maybe',), "to be True or False; received 'maybe'"),
     (('--arg=width=[4]',), 'received [4]'),
