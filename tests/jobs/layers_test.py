@@ -122,3 +122,19 @@ def test_a_flow_inside_of_a_keras_model(tmp_path):
   np.testing.assert_allclose(
     other.flow.log_prob(x), model.flow.log_prob(x), rtol=1e-6, atol=1e-6
   )
+
+
+def test_a_distribution_inside_of_a_keras_model_says_that_it_is_not_trained():
+  class Density(keras.Model):
+    def __init__(self):
+      super().__init__()
+      self.flow = tff.real_nvp([2], num_steps=1, width=4)
+      self.offset = self.add_weight(shape=[2])
+
+    def call(self, x):
+      return self.flow.log_prob(x + self.offset)
+
+  model, x = Density(), points([8, 2]).numpy()
+  model.compile('sgd', loss=lambda _, log_prob: -log_prob, jit_compile=False)
+  with pytest.warns(UserWarning, match='Keras does not see 9 of them.*tff.FlowModel'):
+    model.fit(x, np.zeros(8), batch_size=8, verbose=0)

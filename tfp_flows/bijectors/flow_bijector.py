@@ -9,6 +9,7 @@ from tfp_flows.bijectors import walk
 from tfp_flows.internal import checks
 from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import keras_private
 from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
@@ -284,6 +285,7 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     return tf.cast(network(condition), self.dtype)
 
   def _with_log_det(self, x, direction, condition):
+    keras_private.warn_unless_owned(self)
     x = tf.nest.map_structure(lambda t: tf.convert_to_tensor(t, self.dtype), x)
     event_ndims = getattr(self, f'{direction}_min_event_ndims')
     self._check_event_shape(x, event_ndims, direction)
