@@ -18,6 +18,7 @@ from tfp_flows.internal import tfp_private
 __all__ = [
   'FlowBijector',
   'adapt',
+  'broadcast_batch',
   'check_bijectors',
   'forward_and_log_det',
   'inverse_and_log_det',
@@ -297,7 +298,7 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
       condition = self._as_condition(condition)
       if self.takes_condition:
         x = tf.nest.map_structure(
-          lambda t, n: _broadcast_batch(t, n, condition), x, event_ndims
+          lambda t, n: broadcast_batch(t, n, condition), x, event_ndims
         )
     fn = getattr(self, f'_{direction}_and_log_det')
     y, log_det = inspection.observed(self, lambda x: fn(x, condition), x)
@@ -486,7 +487,7 @@ def _foreign_keywords(bijector, condition):
   return dict(condition=condition)
 
 
-def _broadcast_batch(x, event_ndims, condition):
+def broadcast_batch(x: tf.Tensor, event_ndims: int, condition: tf.Tensor) -> tf.Tensor:
   """`x` with the batch shape that it has together with `condition`."""
   batch = x.shape[: x.shape.rank - event_ndims]
   static = _broadcast_shapes(batch, condition.shape[:-1])

@@ -258,7 +258,7 @@ class Likelihood:
     dtype, event_ndims = self.distribution.dtype, len(self.distribution.event_shape)
     x = tf.convert_to_tensor(x)
     if condition is not None:
-      x = _with_batch_of(x, condition, event_ndims)
+      x = flow_bijector.broadcast_batch(x, event_ndims, condition)
     return x, example_keys.example_keys(tf.cast(x, dtype), event_ndims=event_ndims)
 
   def dequantized(self, x, seed, keys=None) -> tf.Tensor:
@@ -289,17 +289,6 @@ class Likelihood:
         f'has none: take its parts one by one, each in a `FlowModel` of its own.'
       )
     return self.density
-
-
-def _with_batch_of(x, condition, event_ndims):
-  """`x` with the batch shape that it has together with `condition`."""
-  ndims = x.shape.rank - event_ndims
-  batch, other = x.shape[:ndims], condition.shape[:-1]
-  if batch.is_fully_defined() and other.is_fully_defined():
-    both = tf.broadcast_static_shape(batch, other)
-    return x if both == batch else tf.broadcast_to(x, both + x.shape[ndims:])
-  both = tf.broadcast_dynamic_shape(tf.shape(x)[:ndims], tf.shape(condition)[:-1])
-  return tf.broadcast_to(x, tf.concat([both, x.shape[ndims:]], axis=0))
 
 
 def _of_samples(keys, count):
