@@ -11,7 +11,8 @@ call on other containers of the same data. What is not meant to work must raise 
 
 import argparse
 import collections
-import gc
+import functools
+import multiprocessing
 import os
 import pathlib
 import pickle
@@ -498,45 +499,46 @@ def _outcome(call):
   return Outcome(OK)
 
 
-def fuzz(
-  count: int, seed: int, folder: pathlib.Path, verbose: bool = False, calls: int = 5
+def outcomes_of(
+  i: int, seed: int, calls: int, verbose: bool = False
 ) -> list[tuple[str, Outcome]]:
-  """Runs the cases; returns each call with its outcome."""
-  found = []
-  for i in range(count):
-    start = time.time()
+  """Each call of one case with its outcome; prints those that failed."""
+  start = time.time()
+  with tempfile.TemporaryDirectory() as folder:
     try:
-      case = Case(f'{seed}-{i}', folder)
+      case = Case(f'{seed}-{i}', pathlib.Path(folder))
     except Exception as error:
       outcomes, name = [('build', Outcome(FAILED, repr(error)))], '?'
     else:
       outcomes, name = run(case, calls), str(case)
-    found += outcomes
-    if verbose:
-      print(f'{i}: {name}: {time.time() - start:.1f} s', flush=True)
-    for call, outcome in outcomes:
-      if outcome.kind == FAILED:
-        print(f'{i}: {name}: {call}\n   {outcome.text}', flush=True)
-    if i % 10 == 9:
-      keras.utils.clear_session()
-      gc.collect()
-  return found
+  if verbose:
+    print(f'{i}: {name}: {time.time() - start:.1f} s', flush=True)
+  for call, outcome in outcomes:
+    if outcome.kind == FAILED:
+      print(f'{i}: {name}: {call}\n   {outcome.text}', flush=True)
+  return outcomes
 
 
 def main() -> None:
   """Prints the number of calls by outcome."""
   parser = argparse.ArgumentParser()
-  parser.add_argument('--cases', type=int, default=300, dest='count')
+  parser.add_argument('--cases', type=int, default=300)
+  parser.add_argument('--first', type=int, default=0, help='Index of the first case.')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--calls', type=int, default=5, help='Calls of each case.')
   parser.add_argument('--verbose', action='store_true')
   options = parser.parse_args()
   start = time.time()
-  with tempfile.TemporaryDirectory() as folder:
-    found = fuzz(**vars(options), folder=pathlib.Path(folder))
+  one = functools.partial(
+    outcomes_of, seed=options.seed, calls=options.calls, verbose=options.verbose
+  )
+  cases = range(options.first, options.first + options.cases)
+  # TensorFlow keeps what it has compiled: a process per ten cases gives it back.
+  with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=10) as pool:
+    found = [call for calls in pool.imap(one, cases) for call in calls]
   kinds = collections.Counter(outcome.kind for _, outcome in found)
   seconds = time.time() - start
-  print(f'{options.count} cases, {len(found)} calls in {seconds:.0f} s: {dict(kinds)}')
+  print(f'{options.cases} cases, {len(found)} calls in {seconds:.0f} s: {dict(kinds)}')
   sys.exit(int(kinds[FAILED] > 0))
 
 

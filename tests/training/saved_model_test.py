@@ -270,3 +270,10 @@ def test_the_size_of_a_condition_must_be_known(tmp_path):
   tff.export_saved_model(model, tmp_path / 'm', condition_size=CONDITION)
   log_prob = tf.saved_model.load(tmp_path / 'm').signatures['log_prob']
   assert log_prob.structured_input_signature[1]['condition'].shape == [None, CONDITION]
+
+
+def test_variables_have_names_that_can_be_saved(tmp_path):
+  flow = tff.real_nvp([2, 2, 1], num_levels=1, num_steps=1, width=2, num_blocks=1)
+  assert not any(v.name.startswith('_') for v in flow.variables)
+  tff.export_saved_model(tff.FlowModel(flow), tmp_path / 'export')
+  assert (tmp_path / 'export' / 'saved_model.pb').exists()

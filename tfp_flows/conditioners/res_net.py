@@ -117,7 +117,8 @@ class _WeightNormConv2D(keras.layers.Layer):
   def __init__(self, channels, kernel_size, initializer, **kwargs):
     # In mixed precision norms are those of the weights as they are, not rounded: all
     # outputs of a layer would be too large, or too small.
-    super().__init__(autocast=False, **kwargs)
+    # A SavedModel needs names that do not begin with an underscore.
+    super().__init__(autocast=False, name='weight_norm_conv2d', **kwargs)
     self._channels, self._size = channels, kernel_size
     self._initializer = initializer
 
