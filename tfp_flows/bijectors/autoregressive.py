@@ -9,6 +9,7 @@ from tfp_flows.bijectors import conditioned
 from tfp_flows.bijectors import coupling
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import transformers
+from tfp_flows.internal import inspection
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
 
@@ -104,6 +105,34 @@ class Autoregressive(conditioned.Conditioned):
     return flow_bijector.forward_and_log_det(self._inner(x, condition), x, 1)
 
   def _inverse_and_log_det(self, y, condition=None):
+    if self._finds_in_turn():
+      return self._in_turn(y, condition)
+    return self._by_passes(y, condition)
+
+  def _finds_in_turn(self):
+    if not getattr(self._conditioner, 'finds_in_turn', False):
+      return False
+    per_dim = getattr(self._bijector_fn, 'params_per_dim', None)
+    fits = self._conditioner.output_sizes == (self._event[0], per_dim)
+    # An observer is shown the whole network.
+    is_observed = inspection.innermost() is not None
+    return fits and hasattr(self._bijector_fn, 'of_one') and not is_observed
+
+  def _in_turn(self, y, condition):
+    self._check_condition(self._conditioner, condition)
+    size = self._event[0]
+    columns = tf.transpose(tf.reshape(y, [-1, size]))
+
+    def find(params, place, axis):
+      inner = self._bijector_fn.of_one(tf.cast(params, self.dtype), axis)
+      column = columns[axis][:, tf.newaxis]
+      x, log_det = flow_bijector.inverse_and_log_det(inner, column, 1)
+      return x[:, 0], log_det
+
+    unrolled = tf_private.has_tangents([y, condition, self.trainable_variables])
+    return self._conditioner.find_in_turn(find, y, condition, unrolled)
+
+  def _by_passes(self, y, condition):
     def improve(x):
       x = self._inner(x, condition).inverse(y)
       return [shapes.ensure(x, y.shape)]
