@@ -9,11 +9,17 @@ from tfp_flows.bijectors import conditioned
 from tfp_flows.bijectors import coupling
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import transformers
+from tfp_flows.internal import first_order
 from tfp_flows.internal import inspection
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
 
 __all__ = ['Autoregressive']
+
+_SECOND_ORDER = (
+  'The inverse of an autoregressive layer was traced without a tape, and has no second '
+  'derivatives then. Open the tapes inside of the `tf.function`, or take a `tff.MADE`.'
+)
 
 
 class Autoregressive(conditioned.Conditioned):
@@ -134,16 +140,20 @@ class Autoregressive(conditioned.Conditioned):
 
   def _by_passes(self, y, condition):
     def improve(x):
-      x = self._inner(x, condition).inverse(y)
-      return [shapes.ensure(x, y.shape)]
+      return shapes.ensure(self._inner(x, condition).inverse(y), y.shape)
 
     # All numbers but the last one in the order, whatever the order is.
     x, count = tf.zeros_like(y), self._event[0] - 1
     if tf_private.has_tangents([y, condition, self.trainable_variables]):
       for _ in range(count):  # TensorFlow's forward mode knows no loops.
-        (x,) = improve(x)
+        x = improve(x)
+    elif tf_private.is_recording():
+      # Where the values have settled, derivatives may not have.
+      x = _repeated(improve, x, count)
     elif count:
-      (x,) = tf.while_loop(lambda _: True, improve, [x], maximum_iterations=count)
+      x = _until_settled(improve, x, count)
+      if not tf.executing_eagerly():  # A tape may come around the graph.
+        x = _differentiable(improve, x, count)
     return flow_bijector.inverse_and_log_det(self._inner(x, condition), y, 1)
 
   def _check_layout(self):
@@ -155,3 +165,56 @@ class Autoregressive(conditioned.Conditioned):
         f'transformer takes them; received {given}: the Jacobian would not be '
         f'triangular. Build the conditioner with params_first={taken}.'
       )
+
+
+def _repeated(fn, x, count):
+  """`fn(...fn(x))`, with the derivatives of all calls."""
+  if not count:
+    return x
+  (x,) = tf.while_loop(
+    lambda _: True, lambda x: [fn(x)], [x], maximum_iterations=count
+  )
+  return x
+
+
+def _until_settled(fn, x, count):
+  """`fn(...fn(x))`, until a call changes nothing; at most `count` times.
+
+  More calls would not change anything, either.
+  """
+
+  def step(i, x, _):
+    y = fn(x)
+    same = tf.equal(x, y) | (tf.math.is_nan(x) & tf.math.is_nan(y))
+    return i + 1, y, tf.reduce_all(same)
+
+  _, x, _ = tf.while_loop(
+    lambda i, _, settled: (i < count) & ~settled, step, (0, x, False)
+  )
+  return x
+
+
+def _differentiable(fn, x, count):
+  """The solution `x = fn(x)`, with the derivatives that `count` calls would have.
+
+  With the strictly triangular `A = dfn/dx` an upstream gradient `g` is that of
+  `g + A' g + A' A' g + ...` at one call of `fn`.
+  """
+  x = tf.stop_gradient(x)
+  with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+    tape.watch(x)
+    value = fn(x)
+
+  @tf.custom_gradient
+  def solution(_):
+    def gradient(upstream):
+      def step(g):
+        product = tape.gradient(value, x, g, unconnected_gradients='zero')
+        return shapes.ensure(upstream + product, upstream.shape)
+
+      found = _until_settled(step, upstream, count)
+      return first_order.without_gradient(found, [upstream, value], _SECOND_ORDER)
+
+    return tf.identity(x), gradient
+
+  return solution(value)
