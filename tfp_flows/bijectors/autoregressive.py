@@ -171,9 +171,7 @@ def _repeated(fn, x, count):
   """`fn(...fn(x))`, with the derivatives of all calls."""
   if not count:
     return x
-  (x,) = tf.while_loop(
-    lambda _: True, lambda x: [fn(x)], [x], maximum_iterations=count
-  )
+  (x,) = tf.while_loop(lambda _: True, lambda x: [fn(x)], [x], maximum_iterations=count)
   return x
 
 
