@@ -384,8 +384,8 @@ def test_second_derivatives_in_turn():
       with tf.GradientTape() as tape:
         tape.watch(y)
         total = tf.reduce_sum(tf.sin(inverse(tf.identity(y))))
-      first = tape.gradient(total, y)
-    return outer.gradient(tf.reduce_sum(first**2), y)
+      squares = tf.reduce_sum(tape.gradient(total, y) ** 2)
+    return outer.gradient(squares, y)
 
   expected = second(lambda y: all_passes(layer, y)[0])
   assert np.abs(expected).min() > 1e-4

@@ -29,12 +29,24 @@ class Autoregressive(conditioned.Conditioned):
   comes before `x_i` in some order, and on nothing else:
 
     forward: `y = bijector_fn(p(x)).forward(x)`, with `p(x) = conditioner(x, condition)`
-    inverse: `x <- bijector_fn(p(x)).inverse(y)`, D times: time i finds the i-th number
+    inverse: number after number, as each needs those before it
     log-det: of `bijector_fn(p(x))` at `x`, summed over it   (nats)
 
   With `Affine` this is equations 4 and 5. `forward`, and so the density of data, takes
-  one evaluation of the network; `inverse`, and so samples, takes D, and its gradients
-  go through all of them. `tfb.Invert(tff.Autoregressive(...))`, data -> latent, is the
+  one evaluation of the network.
+
+  `inverse`, and so samples, takes D steps one after the other. With a `MADE` and a
+  transformer of this library each step computes the units that the next number needs,
+  and its map alone: all steps together take about the work of one evaluation, and
+  gradients that of theirs. The numbers are those of the whole network up to rounding.
+
+  Any other network, and a `MADE` in bfloat16, is evaluated as a whole in passes
+  `x <- bijector_fn(p(x)).inverse(y)`, of which pass i finds the i-th number: D times,
+  or fewer if a pass changes nothing, bit by bit, so that no other could. Under a tape
+  it is D times, as derivatives may change where values do not. What was traced without
+  a tape has the gradients of all passes, but second derivatives raise `LookupError`.
+
+  `tfb.Invert(tff.Autoregressive(...))`, data -> latent, is the
   inverse autoregressive flow [(Kingma et al., 2016)][2]: fast samples with their
   densities, and slow densities of data.
 
