@@ -6,9 +6,12 @@ start at small random weights, the scale is `softplus(s) + 0.01`, and its spline
 trained slopes at the ends of the interval, too.
 """
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import paramax
 from flowjax import bijections
@@ -26,8 +29,11 @@ def make(workload: Workload) -> Task:
   """The task."""
   if not isinstance(workload, Tabular):
     raise Unavailable('flowjax has no layers of images.')
+  flow = make_flow(workload)
+  if workload.task == 'sample':
+    return sampling_task(flow, workload)
   params, static = eqx.partition(
-    make_flow(workload),
+    flow,
     eqx.is_inexact_array,
     is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable),
   )
@@ -52,13 +58,23 @@ def make(workload: Workload) -> Task:
   return Task(step, count, ['flowjax', 'jax', 'equinox', 'optax'])
 
 
+def sampling_task(flow: distributions.Transformed, workload: Tabular) -> Task:
+  """Calls of `sample`, compiled."""
+  sample = eqx.filter_jit(lambda flow, key: flow.sample(key, (workload.batch,)))
+  keys = map(jax.random.key, itertools.count())
+  leaves = jax.tree.leaves(eqx.filter(flow, eqx.is_inexact_array))
+  count = sum(leaf.size for leaf in leaves)
+  step = lambda: float(np.mean(sample(flow, next(keys))))  # noqa: E731
+  return Task(step, count, ['flowjax', 'jax', 'equinox'])
+
+
 def make_flow(workload: Tabular) -> distributions.Transformed:
   """The flow of `workload`."""
   make = flows.coupling_flow
   options = {}
-  if workload.layer == 'autoregressive':
+  if workload.layer.startswith('autoregressive'):
     make = flows.masked_autoregressive_flow
-  elif workload.layer == 'spline':
+  if workload.layer.endswith('spline'):
     # Of `knots` inner ones there are `knots + 1` bins.
     options['transformer'] = bijections.RationalQuadraticSpline(
       knots=workload.num_bins - 1, interval=workload.bound

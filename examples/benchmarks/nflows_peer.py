@@ -97,10 +97,30 @@ def autoregressive(workload: Tabular, index: int) -> list[transforms.Transform]:
   return [*[transforms.ReversePermutation(workload.num_dims)][:index], made]
 
 
+def autoregressive_spline(workload: Tabular, index: int) -> list[transforms.Transform]:
+  """An autoregressive layer with splines; from the second on, in reverse order."""
+  made = transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
+    workload.num_dims,
+    workload.hidden[0],
+    num_blocks=len(workload.hidden) - 1,
+    use_residual_blocks=False,
+    num_bins=workload.num_bins,
+    tails='linear',
+    tail_bound=workload.bound,
+  )
+  torch_tasks.zero(made.autoregressive_net.final_layer)
+  return [*[transforms.ReversePermutation(workload.num_dims)][:index], made]
+
+
 def mask_and_network(workload: Tabular, index: int) -> tuple:
   """The mask of what a coupling changes, and the function that makes its network."""
   mask = (torch.arange(workload.num_dims) + index) % 2
   return mask, lambda m, n: torch_tasks.mlp([m, *workload.hidden, n])
 
 
-LAYERS = {'affine': affine, 'autoregressive': autoregressive, 'spline': spline}
+LAYERS = {
+  'affine': affine,
+  'autoregressive': autoregressive,
+  'autoregressive_spline': autoregressive_spline,
+  'spline': spline,
+}

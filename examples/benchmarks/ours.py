@@ -57,11 +57,13 @@ def make_glow(workload: Glow, **options) -> tfd.Distribution:
 
 def make_tabular(workload: Tabular) -> tfd.Distribution:
   """The flow of `workload`, data to latent, over a standard normal."""
-  if workload.layer == 'autoregressive':
+  if workload.layer.startswith('autoregressive'):
+    is_spline = workload.layer.endswith('spline')
     return models.maf(
       [workload.num_dims],
       workload.num_layers,
       workload.hidden,
+      transformer='spline' if is_spline else 'affine',
       act_norm=False,
       seed=0,
     )

@@ -59,6 +59,7 @@ PEERS = {
   'W3b': ['ours', 'flowjax', 'normflows', 'nflows', 'zuko', 'tfb'],
   'W3c': ['ours', 'flowjax', 'normflows', 'nflows', 'zuko', 'tfb'],
 }
+PEERS['W3d_sample'] = ['ours', 'flowjax', 'nflows', 'zuko']
 for _workload, _peer in SCRIPTS:
   PEERS.setdefault(_workload, []).append(_peer)
 for _steps in (4, 8, 16, 32):

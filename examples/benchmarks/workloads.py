@@ -68,7 +68,9 @@ class Tabular:
     layer: `'affine'`: affine couplings on half of the dimensions, in turn;
       `'autoregressive'`: affine autoregressive layers, whose density takes one pass,
       with the dimensions in another order from layer to layer; `'spline'`: couplings
-      with rational-quadratic splines on [-bound, bound], linear beyond.
+      with rational-quadratic splines on [-bound, bound], linear beyond;
+      `'autoregressive_spline'`: autoregressive layers with such splines.
+    task: as that of `Glow`.
     hidden: units of the hidden layers of each network, with ReLU.
   """
 
@@ -97,6 +99,7 @@ WORKLOADS: dict[str, Workload] = {
   'W3a': Tabular('affine', 10, (128, 128)),
   'W3b': Tabular('autoregressive', 5, (256, 256)),
   'W3c': Tabular('spline', 5, (128, 128)),
+  'W3d_sample': Tabular('autoregressive_spline', 5, (256, 256), task='sample'),
   'W6_K4': Glow(num_steps=4),
   'W6_K8': Glow(num_steps=8),
   'W6_K16': Glow(num_steps=16),

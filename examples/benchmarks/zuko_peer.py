@@ -1,8 +1,8 @@
 """The workloads on vectors with zuko.
 
-Affine couplings are `NICE`, autoregressive layers `MAF`. Two adaptations: splines are
-in `NICE` instead of `NSF`, which is autoregressive; and the last layers of all networks
-are set to zero.
+Affine couplings are `NICE`, autoregressive layers `MAF`, those with splines `NSF`. Two
+adaptations: splines of couplings are in `NICE`; and the last layers of all networks are
+set to zero.
 """
 
 import functools
@@ -24,6 +24,9 @@ def make(workload: Workload) -> Task:
   model = make_flow(workload)
   for transform in model.transform.transforms:
     torch_tasks.zero(transform.hyper[-1])
+  if workload.task == 'sample':
+    sample = lambda: model().sample((workload.batch,))  # noqa: E731
+    return torch_tasks.call_task(model, sample, ['zuko'])
   x = torch.tensor(workload.data())
   return torch_tasks.training_task(model, lambda: -model().log_prob(x).mean(), ['zuko'])
 
@@ -40,6 +43,8 @@ def make_flow(workload: Tabular) -> zuko.lazy.Flow:
   if workload.layer == 'autoregressive':
     return zuko.flows.MAF(**options)
   k = workload.num_bins
+  if workload.layer == 'autoregressive_spline':
+    return zuko.flows.NSF(bins=k, **options)
   return zuko.flows.NICE(
     univariate=functools.partial(
       zuko.transforms.MonotonicRQSTransform, bound=workload.bound

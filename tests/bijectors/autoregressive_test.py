@@ -19,13 +19,20 @@ TRANSFORMERS = {
 }
 
 
-def autoregressive(size=4, transformer='clamp', scale=0.3, **options):
+def autoregressive(
+  size=4,
+  transformer='clamp',
+  scale=0.3,
+  hidden=(12, 10),
+  activation='tanh',
+  **options,
+):
   fn = TRANSFORMERS[transformer](size)
   made = MADE(
     size,
     fn.params_per_dim,
-    hidden=(12, 10),
-    activation='tanh',
+    hidden=hidden,
+    activation=activation,
     params_first=transformer != 'spline',
     seed=0,
     dtype='float64',
@@ -230,7 +237,7 @@ def test_any_conditioner_and_transformer():
   np.testing.assert_allclose(layer.inverse(tf.identity(y)), x, atol=1e-12)
 
 
-def test_the_network_runs_once_forward_and_once_per_dimension_back():
+def test_the_network_runs_once_forward_and_at_most_once_per_dimension_back():
   calls = []
 
   def conditioner(x):
@@ -289,3 +296,220 @@ def test_event_of_another_shape():
   layer = autoregressive(3)
   with pytest.raises(ValueError, match=r'events of shape \[3\]; received \(4,\)'):
     layer.forward(tf.zeros([1, 4], tf.float64))
+
+
+class Counting:
+  """A conditioner that counts its evaluations, also those of a compiled loop."""
+
+  def __init__(self, network, condition_size=None):
+    self.network, self.condition_size = network, condition_size
+    self.count = tf.Variable(0, trainable=False)
+
+  def __call__(self, x, condition=None):
+    self.count.assign_add(1)
+    return self.network(x, condition)
+
+  def taken(self, fn):
+    self.count.assign(0)
+    result = fn()
+    return int(self.count), result
+
+
+def by_passes(layer, condition_size=None):
+  """`layer` with a conditioner of which nothing is known."""
+  network = Counting(layer._conditioner, condition_size)
+  size = layer._event_shape_or_none()
+  return Autoregressive(network, layer._bijector_fn, size, layer.dtype), network
+
+
+def all_passes(layer, y, condition=None):
+  """The inverse by D passes."""
+  x = tf.zeros_like(y)
+  for _ in range(y.shape[-1]):
+    inner = layer._inner(x, condition)
+    x, log_det = inner.inverse(y), inner.inverse_log_det_jacobian(y, 1)
+  return x, log_det
+
+
+IN_TURN = {
+  **VARIANTS,
+  'conditional': dict(condition_size=2, order=[2, 0, 3, 1]),
+  'conditional_one': dict(size=1, condition_size=2, transformer='spline'),
+  'linear': dict(hidden=(), order='reversed'),
+  'linear_conditional': dict(hidden=(), condition_size=2, transformer='spline'),
+  'narrow': dict(size=7, hidden=(3, 2), order='random'),
+  'narrow_conditional': dict(size=7, hidden=(3,), condition_size=2, transformer='tanh'),
+  'deep': dict(size=5, hidden=(9, 4, 17), activation='sigmoid', order='random'),
+}
+
+
+@pytest.mark.parametrize('name', IN_TURN)
+def test_in_turn_equals_all_passes(name):
+  layer = autoregressive(**IN_TURN[name])
+  assert layer._finds_in_turn()
+  y = data(layer, (2, 3), seed=2)
+  condition = test_util.normal([3, 2]) if 'conditional' in name else None
+  expected = all_passes(layer, y, condition)
+  x, log_det = layer.inverse_and_log_det(tf.identity(y), condition)
+  np.testing.assert_allclose(x, expected[0], rtol=0, atol=1e-12)
+  np.testing.assert_allclose(log_det, expected[1], rtol=0, atol=1e-11)
+  assert np.abs(x - y).max() > 0.01
+
+
+def of_all_passes(layer, y, condition):
+  with tf.GradientTape() as tape:
+    tape.watch([y, condition])
+    x, log_det = all_passes(layer, y, condition)
+    total = tf.reduce_sum(tf.sin(x)) + tf.reduce_sum(log_det**2)
+  return tape.gradient(total, [y, condition, *layer.trainable_variables])
+
+
+@pytest.mark.parametrize('name', ['tanh', 'spline_permuted', 'linear', 'narrow'])
+def test_gradients_in_turn_equal_those_of_all_passes(name):
+  layer = autoregressive(**IN_TURN[name], condition_size=2)
+  y, condition = data(layer, seed=2), test_util.normal([3, 2])
+  found = gradients(layer, 'inverse', y, condition)
+  for value, reference in zip(found, of_all_passes(layer, y, condition), strict=True):
+    assert np.abs(tf.convert_to_tensor(reference)).max() > 1e-4
+    np.testing.assert_allclose(value, reference, rtol=0, atol=1e-10)
+
+
+def test_second_derivatives_in_turn():
+  layer = autoregressive(3, 'tanh')
+  y = data(layer, (1,))
+
+  def second(inverse):
+    with tf.GradientTape() as outer:
+      outer.watch(y)
+      with tf.GradientTape() as tape:
+        tape.watch(y)
+        total = tf.reduce_sum(tf.sin(inverse(tf.identity(y))))
+      squares = tf.reduce_sum(tape.gradient(total, y) ** 2)
+    return outer.gradient(squares, y)
+
+  expected = second(lambda y: all_passes(layer, y)[0])
+  assert np.abs(expected).min() > 1e-4
+  for run in (second, tf.function(second)):
+    np.testing.assert_allclose(run(layer.inverse), expected, rtol=0, atol=1e-10)
+
+
+def test_the_network_is_not_called_where_numbers_are_found_in_turn():
+  layer = autoregressive(6)
+  calls, call = [], layer._conditioner.call
+  layer._conditioner.call = lambda *args, **kwargs: calls.append(1) or call(*args)
+  layer.inverse(data(layer))
+  assert not calls
+  layer.forward(data(layer))
+  assert len(calls) == 1
+
+
+class Shifted(MADE):
+  """Another function than that of its weights."""
+
+  def call(self, x, condition=None):
+    return super().call(x, condition) + 1.0
+
+
+def test_other_networks_are_inverted_by_passes():
+  made = Shifted(3, 2, hidden=(5,), seed=0, dtype='float64')
+  layer = Autoregressive(made, tff.Affine(3, 'clamp', 'float64'), [3], 'float64')
+  test_util.perturb(layer, 0.3)
+  x = data(layer)
+  np.testing.assert_allclose(
+    layer.inverse(tf.identity(layer.forward(x))), x, rtol=0, atol=1e-12
+  )
+  mixed = MADE(3, 2, hidden=(5,), seed=0, dtype='mixed_bfloat16')
+  layer = Autoregressive(mixed, tff.Affine(3, 'clamp'), [3])
+  test_util.perturb(layer, 0.3)
+  x = data(layer).numpy().astype('float32')
+  y = layer.forward(x)
+  assert np.abs(y - x).max() > 0.05
+  # In bfloat16 too, a sample is inverted by the network that its density has.
+  np.testing.assert_allclose(layer.inverse(tf.identity(y)), x, rtol=0, atol=1e-5)
+
+
+def pairwise(x, _):
+  """Each number by the one before it in its pair: two passes find all."""
+  first = tf.reshape(x, [-1, 4, 2])[..., :1]
+  return tf.reshape(tf.concat([tf.zeros_like(first), tf.sin(first)], -1), [-1, 8])
+
+
+NETWORKS = {
+  # The passes until two are equal, and the last one for the log-det.
+  'identity': (lambda x, _: tf.zeros_like(x), 2 + 1),
+  'pairwise': (pairwise, 3 + 1),
+  'chain': (lambda x, _: tf.concat([0 * x[:, :1], tf.sin(x[:, :-1])], -1), 8),
+}
+
+
+@pytest.mark.parametrize('jit_compile', [None, False, True])
+@pytest.mark.parametrize('name', NETWORKS)
+def test_passes_end_when_nothing_changes(name, jit_compile):
+  network, expected = NETWORKS[name]
+  counting = Counting(network)
+  layer = Autoregressive(counting, tff.Additive(), [8], 'float64')
+  y = data(layer)
+  reference = all_passes(layer, y)[0]
+  run = layer.inverse
+  if jit_compile is not None:
+    run = tf.function(layer.inverse, jit_compile=jit_compile)
+  count, x = counting.taken(lambda: run(tf.identity(y)))
+  np.testing.assert_array_equal(x, reference)
+  if jit_compile is None:
+    assert count == expected
+  else:
+    # In graphs there is one more, for gradients of what is traced without a tape.
+    assert count <= expected + 1
+
+
+def test_passes_end_at_nan():
+  counting = Counting(lambda x, _: tf.zeros_like(x))
+  layer = Autoregressive(counting, tff.Additive(), [8], 'float64')
+  y = tf.tensor_scatter_nd_update(data(layer), [[1, 2]], [np.float64('nan')])
+  count, x = counting.taken(lambda: layer.inverse(y))
+  np.testing.assert_array_equal(x, y)
+  assert count == 3
+
+
+@pytest.mark.parametrize('name', ['tanh', 'spline_permuted'])
+@pytest.mark.parametrize('traced', ['eager', 'inside', 'before'])
+def test_gradients_of_any_network(name, traced):
+  """Also where the passes settle before the derivatives do."""
+  layer = autoregressive(**VARIANTS[name], condition_size=2)
+  general, _ = by_passes(layer, 2)
+  assert not general._finds_in_turn()
+  condition = test_util.normal([3, 2])
+  zeros = tf.zeros([3, layer._event_shape_or_none()[0]], tf.float64)
+  y = tf.identity(
+    layer.forward(zeros, condition=condition)
+  )  # The first guess is right.
+  expected = of_all_passes(layer, y, condition)
+  total = lambda y, c: loss(general, 'inverse', y, c)  # noqa: E731
+  if traced != 'eager':
+    total = tf.function(total, autograph=False)
+  if traced == 'before':
+    total(y, condition)
+  with tf.GradientTape() as tape:
+    tape.watch([y, condition])
+    value = total(y, condition)
+  found = tape.gradient(value, [y, condition, *layer.trainable_variables])
+  for value, reference in zip(found, expected, strict=True):
+    np.testing.assert_allclose(
+      tf.convert_to_tensor(value), reference, rtol=0, atol=1e-10
+    )
+  assert np.abs(expected[0]).max() > 1e-4
+
+
+def test_second_derivatives_of_what_was_traced_without_a_tape_are_refused():
+  general, _ = by_passes(autoregressive(3))
+  y = data(general)
+  inverse = tf.function(general.inverse, autograph=False)
+  inverse(y)
+  with pytest.raises(LookupError, match='traced without a tape.*inside of the'):
+    with tf.GradientTape() as outer:
+      outer.watch(y)
+      with tf.GradientTape() as tape:
+        tape.watch(y)
+        total = tf.reduce_sum(tf.sin(inverse(y)))
+      first = tape.gradient(total, y)
+    outer.gradient(first, y)

@@ -9,10 +9,17 @@ from tfp_flows.bijectors import conditioned
 from tfp_flows.bijectors import coupling
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import transformers
+from tfp_flows.internal import first_order
+from tfp_flows.internal import inspection
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
 
 __all__ = ['Autoregressive']
+
+_SECOND_ORDER = (
+  'The inverse of an autoregressive layer was traced without a tape, and has no second '
+  'derivatives then. Open the tapes inside of the `tf.function`, or take a `tff.MADE`.'
+)
 
 
 class Autoregressive(conditioned.Conditioned):
@@ -22,12 +29,24 @@ class Autoregressive(conditioned.Conditioned):
   comes before `x_i` in some order, and on nothing else:
 
     forward: `y = bijector_fn(p(x)).forward(x)`, with `p(x) = conditioner(x, condition)`
-    inverse: `x <- bijector_fn(p(x)).inverse(y)`, D times: time i finds the i-th number
+    inverse: number after number, as each needs those before it
     log-det: of `bijector_fn(p(x))` at `x`, summed over it   (nats)
 
   With `Affine` this is equations 4 and 5. `forward`, and so the density of data, takes
-  one evaluation of the network; `inverse`, and so samples, takes D, and its gradients
-  go through all of them. `tfb.Invert(tff.Autoregressive(...))`, data -> latent, is the
+  one evaluation of the network.
+
+  `inverse`, and so samples, takes D steps one after the other. With a `MADE` and a
+  transformer of this library each step computes the units that the next number needs,
+  and its map alone: all steps together take about the work of one evaluation, and
+  gradients that of theirs. The numbers are those of the whole network up to rounding.
+
+  Any other network, and a `MADE` in bfloat16, is evaluated as a whole in passes
+  `x <- bijector_fn(p(x)).inverse(y)`, of which pass i finds the i-th number: D times,
+  or fewer if a pass changes nothing, bit by bit, so that no other could. Under a tape
+  it is D times, as derivatives may change where values do not. What was traced without
+  a tape has the gradients of all passes, but second derivatives raise `LookupError`.
+
+  `tfb.Invert(tff.Autoregressive(...))`, data -> latent, is the
   inverse autoregressive flow [(Kingma et al., 2016)][2]: fast samples with their
   densities, and slow densities of data.
 
@@ -104,17 +123,49 @@ class Autoregressive(conditioned.Conditioned):
     return flow_bijector.forward_and_log_det(self._inner(x, condition), x, 1)
 
   def _inverse_and_log_det(self, y, condition=None):
+    if self._finds_in_turn():
+      return self._in_turn(y, condition)
+    return self._by_passes(y, condition)
+
+  def _finds_in_turn(self):
+    if not getattr(self._conditioner, 'finds_in_turn', False):
+      return False
+    per_dim = getattr(self._bijector_fn, 'params_per_dim', None)
+    fits = self._conditioner.output_sizes == (self._event[0], per_dim)
+    # An observer is shown the whole network.
+    is_observed = inspection.innermost() is not None
+    return fits and hasattr(self._bijector_fn, 'of_one') and not is_observed
+
+  def _in_turn(self, y, condition):
+    self._check_condition(self._conditioner, condition)
+    size = self._event[0]
+    columns = tf.transpose(tf.reshape(y, [-1, size]))
+
+    def find(params, place, axis):
+      inner = self._bijector_fn.of_one(tf.cast(params, self.dtype), axis)
+      column = columns[axis][:, tf.newaxis]
+      x, log_det = flow_bijector.inverse_and_log_det(inner, column, 1)
+      return x[:, 0], log_det
+
+    unrolled = tf_private.has_tangents([y, condition, self.trainable_variables])
+    return self._conditioner.find_in_turn(find, y, condition, unrolled)
+
+  def _by_passes(self, y, condition):
     def improve(x):
-      x = self._inner(x, condition).inverse(y)
-      return [shapes.ensure(x, y.shape)]
+      return shapes.ensure(self._inner(x, condition).inverse(y), y.shape)
 
     # All numbers but the last one in the order, whatever the order is.
     x, count = tf.zeros_like(y), self._event[0] - 1
     if tf_private.has_tangents([y, condition, self.trainable_variables]):
       for _ in range(count):  # TensorFlow's forward mode knows no loops.
-        (x,) = improve(x)
+        x = improve(x)
+    elif tf_private.is_recording():
+      # Where the values have settled, derivatives may not have.
+      x = _repeated(improve, x, count)
     elif count:
-      (x,) = tf.while_loop(lambda _: True, improve, [x], maximum_iterations=count)
+      x = _until_settled(improve, x, count)
+      if not tf.executing_eagerly():  # A tape may come around the graph.
+        x = _differentiable(improve, x, count)
     return flow_bijector.inverse_and_log_det(self._inner(x, condition), y, 1)
 
   def _check_layout(self):
@@ -126,3 +177,54 @@ class Autoregressive(conditioned.Conditioned):
         f'transformer takes them; received {given}: the Jacobian would not be '
         f'triangular. Build the conditioner with params_first={taken}.'
       )
+
+
+def _repeated(fn, x, count):
+  """`fn(...fn(x))`, with the derivatives of all calls."""
+  if not count:
+    return x
+  (x,) = tf.while_loop(lambda _: True, lambda x: [fn(x)], [x], maximum_iterations=count)
+  return x
+
+
+def _until_settled(fn, x, count):
+  """`fn(...fn(x))`, until a call changes nothing; at most `count` times.
+
+  More calls would not change anything, either.
+  """
+
+  def step(i, x, _):
+    y = fn(x)
+    same = tf.equal(x, y) | (tf.math.is_nan(x) & tf.math.is_nan(y))
+    return i + 1, y, tf.reduce_all(same)
+
+  _, x, _ = tf.while_loop(
+    lambda i, _, settled: (i < count) & ~settled, step, (0, x, False)
+  )
+  return x
+
+
+def _differentiable(fn, x, count):
+  """The solution `x = fn(x)`, with the derivatives that `count` calls would have.
+
+  With the strictly triangular `A = dfn/dx` an upstream gradient `g` is that of
+  `g + A' g + A' A' g + ...` at one call of `fn`.
+  """
+  x = tf.stop_gradient(x)
+  with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+    tape.watch(x)
+    value = fn(x)
+
+  @tf.custom_gradient
+  def solution(_):
+    def gradient(upstream):
+      def step(g):
+        product = tape.gradient(value, x, g, unconnected_gradients='zero')
+        return shapes.ensure(upstream + product, upstream.shape)
+
+      found = _until_settled(step, upstream, count)
+      return first_order.without_gradient(found, [upstream, value], _SECOND_ORDER)
+
+    return tf.identity(x), gradient
+
+  return solution(value)

@@ -81,6 +81,11 @@ class FFJORD(flow_bijector.FlowBijector):
   the tolerance, on the others beside it. The log-det enters the error of a step as
   one number per example.
 
+  TFP's `forward` and `inverse` solve for value and log-det at once, as both are kept.
+  `forward_value`, `inverse_value`, samples of `tff.Flow` and samples, `encode` and
+  `decode` of `FlowModel` solve for the value alone, without trace and penalties: that
+  takes other steps, and gives the same numbers within the tolerance of the solver.
+
   If the solver fails, because it needs too many steps or the field is not finite, an
   eager call raises `ValueError`; in graphs, where nothing can be raised, values and
   log-dets are NaN, and `FlowModel` raises: `fit` after the epoch.
@@ -197,6 +202,16 @@ class FFJORD(flow_bijector.FlowBijector):
   def _event_shape_or_none(self):
     return self._event
 
+  @property
+  def log_det_costs(self) -> bool:
+    return True
+
+  def _forward_value(self, x, condition=None):
+    return self._run(x, condition, False, None)[0]
+
+  def _inverse_value(self, y, condition=None):
+    return self._run(y, condition, True, None)[0]
+
   def _forward_and_log_det(self, x, condition=None):
     names = self._penalties.weights() if estimation.current().training else {}
     return self._run(x, condition, False, tuple(names))
@@ -204,57 +219,57 @@ class FFJORD(flow_bijector.FlowBijector):
   def _inverse_and_log_det(self, y, condition=None):
     return self._run(y, condition, True, ())
 
-  def _adapt(self, x, condition):
-    return self._run(x, condition, False, ())[0]
-
   def _run(self, x, condition, inverted, penalties):
-    """Solves with the estimator of the current block, and reports."""
+    """Solves with the estimator of the current block, and reports.
+
+    Returns value and log-det; with `penalties=None` the value alone, and None.
+    """
     self._check_condition(self._field, condition)
     if tf_private.has_tangents([x, condition, self.trainable_variables]):
       raise LookupError(ode.SECOND_ORDER)
     current, report = estimation.current(), reports.innermost()
-    num_dims = tf.TensorShape(self._event).num_elements()
+    rates, names = self._plain_rates, []
+    if penalties is not None:
+      rates, names = self._rates_with_trace(x, penalties), ['log_det', *penalties]
+    condition = condition if self.takes_condition else None
     solution = self._solve(
-      self._trace.current(num_dims),
-      current.training,
-      inverted,
-      penalties,
-      x,
-      condition if self.takes_condition else None,
-      current.seed_of(self._salt),
-      report.probe,
+      rates, names, current.training, inverted, x, condition, report.probe
     )
     ode.check_solved(solution, self.name)
     report.evaluations.append(solution.num_evaluations)
     report.failures.append(solution.status < 0)
-    log_det, *values = solution.integrals
-    for name, value in zip(penalties, values):
+    log_det, *values = solution.integrals or [None]
+    for name, value in zip(names[1:], values):
       # Against the direction of time integrals are negative.
       report.add_penalty(name, self._penalties.weights()[name] * tf.abs(value))
     return solution.x, log_det
 
-  def _solve(self, trace, training, inverted, penalties, x, condition, seed, probe):
-    event_ndims = len(self._event)
-    field_at = trace.draw(x, event_ndims, seed)
+  def _plain_rates(self, t, x, *condition):
+    return tf.cast(self._field(t, x, *condition), x.dtype), ()
+
+  def _rates_with_trace(self, x, penalties):
+    num_dims = tf.TensorShape(self._event).num_elements()
+    seed = estimation.current().seed_of(self._salt)
+    field_at = self._trace.current(num_dims).draw(x, len(self._event), seed)
 
     def rates(t, x, *condition):
-      def f(x):
-        return tf.cast(self._field(t, x, *condition), x.dtype)
-
-      at = field_at(f, x)
+      at = field_at(lambda x: self._plain_rates(t, x, *condition)[0], x)
       return at.value, (at.divergence, *(_PENALTIES[p](at) for p in penalties))
 
+    return rates
+
+  def _solve(self, rates, integrals, training, inverted, x, condition, probe):
     times = [self._initial_time, self._final_time]
-    zero = tf.zeros(shapes.batch_shape(x, event_ndims), x.dtype)
+    zero = tf.zeros(shapes.batch_shape(x, len(self._event)), x.dtype)
     return ode.integrate(
       rates,
       x,
       *(reversed(times) if inverted else times),
       solver=self._solver if training else self._evaluation_solver,
       adjoint_solver=self._adjoint_solver,
-      integrals=[zero] * (1 + len(penalties)),
+      integrals=[zero] * len(integrals),
       inputs=[] if condition is None else [condition],
-      controlled=[self._log_det_in_error, *[False] * len(penalties)],
+      controlled=[name == 'log_det' and self._log_det_in_error for name in integrals],
       probe=probe,
     )
 

@@ -1,5 +1,6 @@
 """The base class: one method per direction."""
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -22,8 +23,11 @@ __all__ = [
   'check_bijectors',
   'forward_and_log_det',
   'inverse_and_log_det',
+  'log_det_costs',
   'set_trainable',
+  'step_of',
   'takes_condition',
+  'value',
 ]
 
 tfb = tfp.bijectors
@@ -45,6 +49,8 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     `log|det dy/dx|`, and `_inverse_and_log_det(y, condition=None)`, which
     returns `x` and `log|det dx/dy|`. Log-dets are in nats, summed over the
     event; one that does not depend on `x` may leave out the batch shape.
+  * If the value alone takes less work than both, and no compiler could find that out,
+    implement `_forward_value` and `_inverse_value`, and let `log_det_costs` be True.
   * If the event shape changes, implement `_forward_event_shape` and
     `_inverse_event_shape` (on `tf.TensorShape`s).
   * If the layer can be initialised from data, override `_adapt(x, condition)`.
@@ -97,6 +103,24 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `x` and `log|det dx/dy|` of the batch shape, from one call."""
     return self._with_log_det(y, 'inverse', condition)
+
+  @tf.autograph.experimental.do_not_convert
+  def forward_value(
+    self, x: tf.Tensor, condition: tf.Tensor | None = None
+  ) -> tf.Tensor:
+    """Returns `y`, without the work of the log-det if `log_det_costs`.
+
+    TFP's `forward` finds both, since it cannot know whether the log-det is asked for
+    next. That of this value is not cached.
+    """
+    return self._value(x, 'forward', condition)
+
+  @tf.autograph.experimental.do_not_convert
+  def inverse_value(
+    self, y: tf.Tensor, condition: tf.Tensor | None = None
+  ) -> tf.Tensor:
+    """Returns `x`, as `forward_value` does `y`."""
+    return self._value(y, 'inverse', condition)
 
   def adapt(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
     """Initialises from the batch `x` what can be; returns `forward(x)`.
@@ -234,8 +258,14 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
       f'{type(self).__name__} must implement `_inverse_and_log_det`.'
     )
 
-  def _adapt(self, x, condition):
+  def _forward_value(self, x, condition=None):
     return self._forward_and_log_det(x, condition)[0]
+
+  def _inverse_value(self, y, condition=None):
+    return self._inverse_and_log_det(y, condition)[0]
+
+  def _adapt(self, x, condition):
+    return self._forward_value(x, condition)
 
   # Derived.
 
@@ -256,6 +286,11 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
   @property
   def takes_condition(self) -> bool:
     """Whether the layer, or one inside it, depends on `condition`."""
+    return False
+
+  @property
+  def log_det_costs(self) -> bool:
+    """Whether a value without its log-det takes less work, also in graphs."""
     return False
 
   @property
@@ -285,7 +320,14 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
       raise ValueError(f'{self.name} expects `condition`; received none.')
     return tf.cast(network(condition), self.dtype)
 
-  def _with_log_det(self, x, direction, condition):
+  def _value(self, x, direction, condition):
+    if not self.log_det_costs:
+      kwargs = {} if condition is None else dict(condition=condition)
+      return getattr(self, direction)(x, **kwargs)
+    x, condition = self._prepared(x, direction, condition)
+    return getattr(self, f'_{direction}_value')(x, condition)
+
+  def _prepared(self, x, direction, condition):
     keras_private.warn_unless_owned(self)
     x = tf.nest.map_structure(lambda t: tf.convert_to_tensor(t, self.dtype), x)
     event_ndims = getattr(self, f'{direction}_min_event_ndims')
@@ -300,6 +342,11 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
         x = tf.nest.map_structure(
           lambda t, n: broadcast_batch(t, n, condition), x, event_ndims
         )
+    return x, condition
+
+  def _with_log_det(self, x, direction, condition):
+    x, condition = self._prepared(x, direction, condition)
+    event_ndims = getattr(self, f'{direction}_min_event_ndims')
     fn = getattr(self, f'_{direction}_and_log_det')
     y, log_det = inspection.observed(self, lambda x: fn(x, condition), x)
     first, ndims = tf.nest.flatten(x)[0], tf.nest.flatten(event_ndims)[0]
@@ -471,6 +518,47 @@ def inverse_and_log_det(
     return bijector.inverse(y, **kwargs), log_det
 
   return inspection.observed(bijector, of_tfp, y)
+
+
+def log_det_costs(bijector: tfb.Bijector) -> bool:
+  """Whether its values, or those of a part of it, take less work by `value`."""
+  while isinstance(bijector, tfp_private.Invert):
+    bijector = bijector.bijector
+  if isinstance(bijector, FlowBijector):
+    return bijector.log_det_costs
+  is_composition = walk.is_composition(bijector)
+  parts = tf.nest.flatten(bijector.bijectors) if is_composition else []
+  return any(map(log_det_costs, parts))
+
+
+def value(
+  bijector: tfb.Bijector,
+  x: tf.Tensor,
+  event_ndims: int,
+  condition: tf.Tensor | None = None,
+  inverted: bool = False,
+) -> tf.Tensor:
+  """`bijector.forward(x)`, or its inverse, without log-dets that cost something."""
+  if isinstance(bijector, tfp_private.Invert):
+    return value(bijector.bijector, x, event_ndims, condition, not inverted)
+  if isinstance(bijector, FlowBijector):
+    direction = 'inverse' if inverted else 'forward'
+    ndims = getattr(bijector, f'{direction}_min_event_ndims')
+    condition = _for_smaller_events(condition, event_ndims, ndims)
+    return bijector._value(x, direction, condition)
+  if walk.is_composition(bijector):
+    part_step = step_of(inverted, value_only=True)
+    step = lambda part, x, n: part_step(part, x, n, condition)  # noqa: E731
+    return walk.through(bijector, x, event_ndims, inverted, step)[0]
+  kwargs = _foreign_keywords(bijector, condition)
+  return (bijector.inverse if inverted else bijector.forward)(x, **kwargs)
+
+
+def step_of(inverted: bool, value_only: bool = False) -> Callable[..., Any]:
+  """`forward_and_log_det`, its inverse, or the like with 0 for each log-det."""
+  if not value_only:
+    return inverse_and_log_det if inverted else forward_and_log_det
+  return lambda *args: (value(*args, inverted=inverted), 0.0)
 
 
 def _for_smaller_events(condition, event_ndims, min_event_ndims):

@@ -137,27 +137,35 @@ class Multiscale(flow_bijector.FlowBijector):
       )
     return self._event
 
-  def _forward_and_log_det(self, x, condition=None):
+  @property
+  def log_det_costs(self) -> bool:
+    return any(map(flow_bijector.log_det_costs, self._levels))
+
+  def _forward_value(self, x, condition=None):
+    return self._forward_and_log_det(x, condition, value_only=True)[0]
+
+  def _inverse_value(self, y, condition=None):
+    return self._inverse_and_log_det(y, condition, value_only=True)[0]
+
+  def _forward_and_log_det(self, x, condition=None, value_only=False):
+    step = flow_bijector.step_of(inverted=False, value_only=value_only)
     parts, total = [], tf.zeros([], x.dtype)
     for i, level in enumerate(self._levels):
-      x, log_det = flow_bijector.forward_and_log_det(
-        level, x, self._event.rank, condition
-      )
+      x, log_det = step(level, x, self._event.rank, condition)
       total += log_det
       if i < len(self._masks):
         x, leaving = self._masks[i].split(x)
         parts.append(leaving)
     return self._latents([*parts, x]), total
 
-  def _inverse_and_log_det(self, y, condition=None):
+  def _inverse_and_log_det(self, y, condition=None, value_only=False):
+    step = flow_bijector.step_of(inverted=True, value_only=value_only)
     *parts, x = self.split_levels(y) if self._flat else y
     total = tf.zeros([], x.dtype)
     for i, level in reversed(list(enumerate(self._levels))):
       if i < len(self._masks):
         x = self._masks[i].merge(x, parts[i])
-      x, log_det = flow_bijector.inverse_and_log_det(
-        level, x, self._event.rank, condition
-      )
+      x, log_det = step(level, x, self._event.rank, condition)
       total += log_det
     return x, total
 

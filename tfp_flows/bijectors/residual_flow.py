@@ -51,8 +51,9 @@ class ResidualFlow(flow_bijector.FlowBijector):
   converge: sampling can be trained through.
   Second derivatives of the inverse are not available.
 
-  Both directions compute the log-det, which graphs leave out where nobody asks for
-  it: sample in a `tf.function`, or through `FlowModel`.
+  TFP's `forward` and `inverse` compute the log-det, too, which graphs leave out where
+  nobody asks for it; `forward_value`, `inverse_value`, samples of `tff.Flow` and of
+  `FlowModel` never do.
 
   `g` is a callable on `[*batch, *event]`; those of this library, `LipschitzMLP`
   and `LipschitzConvNet`, are contractions. For others the caller answers for
@@ -170,13 +171,20 @@ class ResidualFlow(flow_bijector.FlowBijector):
   def _estimate(self, g, x):
     return self._log_det(g, x, len(self._event), self._salt)
 
-  def _adapt(self, x, condition):
-    return x + self._g(condition)(x)
-
   def _check_forward_mode(self, x, condition, is_possible):
     is_followed = tf_private.has_tangents([x, condition, self.trainable_variables])
     if is_followed and not is_possible:
       raise LookupError(_FORWARD_MODE)
+
+  @property
+  def log_det_costs(self) -> bool:
+    return True
+
+  def _forward_value(self, x, condition=None):
+    return x + self._g(condition)(x)
+
+  def _inverse_value(self, y, condition=None):
+    return self._inverse_of(y, condition)[0]
 
   def _forward_and_log_det(self, x, condition=None):
     self._check_forward_mode(x, condition, is_possible=tf.executing_eagerly())
@@ -184,10 +192,13 @@ class ResidualFlow(flow_bijector.FlowBijector):
     return x + estimate.value, estimate.log_det
 
   def _inverse_and_log_det(self, y, condition=None):
+    x, g = self._inverse_of(y, condition)
+    return x, -self._estimate(g, x).log_det
+
+  def _inverse_of(self, y, condition):
     self._check_forward_mode(y, condition, is_possible=False)
     g = self._g(condition)
-    x = self._differentiable(g, y, self._checked(self._solve(g, y)))
-    return x, -self._estimate(g, x).log_det
+    return self._differentiable(g, y, self._checked(self._solve(g, y))), g
 
   def _checked(self, solution):
     if tf.executing_eagerly() and not tf.reduce_all(solution.converged):

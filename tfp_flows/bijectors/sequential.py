@@ -134,10 +134,18 @@ class Sequential(reversible.Composition):
       shape = bijector.inverse_event_shape(shape)
     return shape
 
-  def _compose(self, x, condition, inverted):
-    step = flow_bijector.forward_and_log_det
-    if inverted:
-      step = flow_bijector.inverse_and_log_det
+  @property
+  def log_det_costs(self) -> bool:
+    return any(map(flow_bijector.log_det_costs, self._bijectors))
+
+  def _forward_value(self, x, condition=None):
+    return self._compose(x, condition, inverted=False, value_only=True)[0]
+
+  def _inverse_value(self, y, condition=None):
+    return self._compose(y, condition, inverted=True, value_only=True)[0]
+
+  def _compose(self, x, condition, inverted, value_only=False):
+    step = flow_bijector.step_of(inverted, value_only)
     total = tf.zeros([], tf.nest.flatten(x)[0].dtype)
     for bijector, rank in self._path(inverted):
       x, log_det = step(bijector, x, rank, condition)

@@ -166,6 +166,10 @@ class Additive(serialization.Configurable):
   def __call__(self, params: tf.Tensor) -> tfb.Bijector:
     return _Shift(params)
 
+  def of_one(self, params: tf.Tensor, axis: Any) -> tfb.Bijector:
+    """The bijector of the number at `axis` alone, from its `[..., 1]`."""
+    return self(params)
+
 
 class Affine(tf.Module, serialization.Configurable):
   """`y = (x + t) * exp(log_scale(r))` with a bounded scale.
@@ -240,6 +244,14 @@ class Affine(tf.Module, serialization.Configurable):
     inspection.report('log_scale', log_scale)
     return _ShiftAndScale(shift, log_scale)
 
+  def of_one(self, params: tf.Tensor, axis: Any) -> tfb.Bijector:
+    """The bijector of the number at `axis` alone, from its `[..., 2]`."""
+    if self._scale != 'tanh' or self.bound.shape[0] == 1:
+      return self(params)
+    bound = weight_values.value(self.bound)
+    with weight_values.substituted(self, [bound[axis][tf.newaxis]]):
+      return self(params)
+
 
 class RationalQuadratic(serialization.Configurable):
   """Monotone rational-quadratic spline on [-bound, bound], identity outside.
@@ -296,6 +308,10 @@ class RationalQuadratic(serialization.Configurable):
     slopes = self._min + (1.0 - self._min) * tf.nn.softplus(slopes + 0.54132485)
     low = tf.constant(-self._bound, params.dtype)
     return _Spline(self._sizes(widths), self._sizes(heights), slopes, low)
+
+  def of_one(self, params: tf.Tensor, axis: Any) -> tfb.Bijector:
+    """The bijector of the number at `axis` alone, from its `[..., P]`."""
+    return self(params)
 
 
 Transformer = Callable[[tf.Tensor], tfb.Bijector]

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfp_flows.conditioners import activations
 from tfp_flows.conditioners import condition as condition_lib
+from tfp_flows.conditioners import in_turn
 from tfp_flows.conditioners import initializers
 from tfp_flows.conditioners import network
 from tfp_flows.internal import checks
@@ -128,6 +129,88 @@ class MADE(network.Network):
         x = self._activation(x)
     return x
 
+  @property
+  def output_sizes(self) -> tuple[int, int]:
+    """`D` and `params_per_dim`."""
+    return self.places.shape[0], self._params_per_dim
+
+  @property
+  def finds_in_turn(self) -> bool:
+    """Whether `find_in_turn` computes what a call does, up to rounding."""
+    # In bfloat16 sums in another order are no longer the same.
+    is_precise = self.compute_dtype == self.variable_dtype
+    return is_precise and type(self).call is MADE.call
+
+  def find_in_turn(
+    self,
+    find: in_turn.Find,
+    start: tf.Tensor,
+    condition: tf.Tensor | None = None,
+    unrolled: bool = False,
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Finds each number from the outputs for it, which need those before it.
+
+    All in all that takes about the work of one call, where calls of the whole network
+    would have to be as many as numbers.
+
+    Args:
+      find: `(outputs, place, axis) -> (number, summand)`, for the outputs `[N, P]` of
+        one number, its place in the order, counted from 0, and its axis among the D:
+        the number `[N]`, and what is summed over all of them, `[N]`.
+      start: any tensor `[..., D]` of the batch shape and dtype of the numbers.
+      condition: `[..., K]`, of a batch shape that broadcasts to that of the numbers.
+      unrolled: whether graphs have all steps, for the forward mode of TensorFlow, and
+        no loop.
+
+    Returns:
+      The numbers, `[..., D]`, and the sums, `[...]`.
+    """
+    places = tf.convert_to_tensor(self.places) - 1
+    order = tf.argsort(places)
+    batch = shapes.batch_shape(start, 1)
+    flat = tf.reshape(start, [-1, start.shape[-1]])
+    numbers, sums = in_turn.find_in_turn(
+      self._rows(order, batch, condition),
+      self._activation,
+      lambda outputs, i: find(outputs, i, order[i]),
+      tf.zeros_like(tf.transpose(flat)),
+      unrolled,
+    )
+    numbers = tf.transpose(tf.gather(numbers, places))
+    return shapes.reshape(numbers, batch, start.shape[-1:]), shapes.reshape(
+      sums, batch, []
+    )
+
+  def _rows(self, order, batch, condition):
+    """The layers by the steps of `find_in_turn`."""
+    size, layers = order.shape[0], []
+    # Along another axis than the first, the gradient of `tf.gather` is dense.
+    inputs = functools.partial(tf.gather, indices=order, axis=1)
+    for i, dense in enumerate(self._dense):
+      kernel, bias = map(tf.convert_to_tensor, (dense.kernel, dense.bias))
+      if i == 0 and self.condition_size is not None:
+        bias = self._add_condition(bias, condition)
+      bias = _of_examples(bias, batch)
+      units = functools.partial(self._outputs, order=order)
+      kernel = inputs(tf.transpose(kernel))
+      if i < len(self._degrees):
+        blocks = in_turn.blocks_of(self._degrees[i], size)
+        units = functools.partial(in_turn.padded, blocks=blocks, axis=0)
+        flat = blocks.reshape(-1)
+        inputs = functools.partial(in_turn.padded, blocks=flat, axis=1)
+      layers.append(in_turn.Rows(units(kernel), units(bias)))
+    return layers
+
+  def _outputs(self, values, order):
+    """`[outputs, ...]` as `[D, P, ...]`, in the order."""
+    sizes = [self._params_per_dim, order.shape[0]]
+    if not self.params_first:
+      sizes.reverse()
+    values = tf.reshape(values, tf.concat([sizes, tf.shape(values)[1:]], axis=0))
+    return tf.gather(
+      tf.experimental.numpy.moveaxis(values, int(self.params_first), 0), order
+    )
+
   def _masks(self):
     """For each layer, whether an input (row) is seen by a unit (column)."""
     places = tf.convert_to_tensor(self.places)
@@ -150,6 +233,14 @@ class MaskedDense(keras.layers.Dense):
   def call(self, x, visible):
     kernel = tf.convert_to_tensor(self.kernel)
     return tf.matmul(x, kernel * tf.cast(visible, kernel.dtype)) + self.bias
+
+
+def _of_examples(bias, batch):
+  """Biases `[..., units]` as `[units, 1]`, or `[units, N]` if they have a batch."""
+  units = bias.shape[-1]
+  if bias.shape.rank > 1:
+    bias = tf.broadcast_to(bias, tf.concat([batch, [units]], axis=0))
+  return tf.transpose(tf.reshape(bias, [-1, units]))
 
 
 def _hidden_degrees(width, size, conditional):

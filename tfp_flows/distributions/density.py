@@ -120,10 +120,15 @@ class Density:
 
   def forward(self, z: Any, condition: tf.Tensor | None = None) -> tf.Tensor:
     """What the latents stand for."""
+    if flow_bijector.log_det_costs(self.bijector):
+      return flow_bijector.value(self.bijector, z, self.event_ndims, condition)
     return self.bijector.forward(z, **_given(condition))
 
   def inverse(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> Any:
     """The latents of what the density is of."""
+    if flow_bijector.log_det_costs(self.bijector):
+      ndims = self.bijector.forward_event_ndims(self.event_ndims)
+      return flow_bijector.value(self.bijector, x, ndims, condition, inverted=True)
     return self.bijector.inverse(x, **_given(condition))
 
   def forward_and_log_prob(
@@ -240,26 +245,34 @@ class Bound(flow_bijector.FlowBijector):
     # Each part casts it: one that scales it first needs all of its digits.
     return tf.convert_to_tensor(condition)
 
-  def _with_log_det(self, x, direction, condition):
-    condition = condition if self._condition is None else self._condition
-    return super()._with_log_det(x, direction, condition)
+  @property
+  def log_det_costs(self) -> bool:
+    return any(map(flow_bijector.log_det_costs, self._bijectors))
 
-  def _forward_and_log_det(self, z, condition=None):
+  def _prepared(self, x, direction, condition):
+    condition = condition if self._condition is None else self._condition
+    return super()._prepared(x, direction, condition)
+
+  def _forward_value(self, z, condition=None):
+    return self._forward_and_log_det(z, condition, value_only=True)[0]
+
+  def _inverse_value(self, x, condition=None):
+    return self._inverse_and_log_det(x, condition, value_only=True)[0]
+
+  def _forward_and_log_det(self, z, condition=None, value_only=False):
+    step = flow_bijector.step_of(inverted=False, value_only=value_only)
     total = tf.zeros([], tf.nest.flatten(z)[0].dtype)
     for bijector, before, after in reversed(self._steps()):
-      z, log_det = flow_bijector.forward_and_log_det(
-        bijector, z, _ndims(before), condition
-      )
+      z, log_det = step(bijector, z, _ndims(before), condition)
       z = _with_event_shape(z, after)
       total += tf.cast(log_det, total.dtype)
     return z, total
 
-  def _inverse_and_log_det(self, x, condition=None):
+  def _inverse_and_log_det(self, x, condition=None, value_only=False):
+    step = flow_bijector.step_of(inverted=True, value_only=value_only)
     total = tf.zeros([], tf.nest.flatten(x)[0].dtype)
     for bijector, before, after in self._steps():
-      x, log_det = flow_bijector.inverse_and_log_det(
-        bijector, x, _ndims(after), condition
-      )
+      x, log_det = step(bijector, x, _ndims(after), condition)
       x = _with_event_shape(x, before)
       total += tf.cast(log_det, total.dtype)
     return x, total

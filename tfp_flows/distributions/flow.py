@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import flow_bijector
 from tfp_flows.distributions import density as density_lib
 from tfp_flows.internal import serialization
 from tfp_flows.internal import tfp_private
@@ -74,9 +75,10 @@ class Flow(density_lib.Transformed, serialization.Configurable):
     return super()._log_prob(y, **_keywords(condition))
 
   def _call_sample_n(self, sample_shape, seed, condition=None):
-    if condition is None:
+    if condition is None and not flow_bijector.log_det_costs(self.bijector):
       return super()._call_sample_n(sample_shape, seed)
-    condition = tf.convert_to_tensor(condition)
+    if condition is not None:
+      condition = tf.convert_to_tensor(condition)
     return self.density.sample(sample_shape, seed, condition)
 
   def _sample_and_log_prob(self, sample_shape, seed, condition=None):
@@ -154,7 +156,7 @@ class _Given(tfp_private.TransformedDistribution):
 
   def _call_sample_n(self, sample_shape, seed):
     z = self._density.latents(sample_shape, seed, self._condition)
-    return self.bijector.forward(z)
+    return self.bijector.forward_value(z)
 
   def _sample_and_log_prob(self, sample_shape, seed):
     z = self._density.latents(sample_shape, seed, self._condition)

@@ -39,9 +39,9 @@ def maf(
   """Masked autoregressive flow [(Papamakarios et al., 2017)][1], for vectors.
 
   `num_layers` autoregressive layers with `MADE` networks. Densities take one evaluation
-  of each network, samples D of them. With `transformer='spline'` it is the
-  autoregressive neural spline flow [(Durkan et al., 2019)][2] without its linear
-  layers.
+  of each network; samples the work of about one, in D steps one after the other. With
+  `transformer='spline'` it is the autoregressive neural spline flow
+  [(Durkan et al., 2019)][2] without its linear layers.
 
   Before each layer stands an `ActNorm` where the paper has batch normalisation after
   it, which would make the density of an example depend on its batch.
