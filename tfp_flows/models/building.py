@@ -27,6 +27,7 @@ __all__ = [
   'network_policy',
   'normalizing_flow',
   'preprocessing',
+  'repeated',
 ]
 
 tfb = tfp.bijectors
@@ -192,6 +193,19 @@ def normalizing_flow(
     tfb.Invert(flow),
     name=name,
   )
+
+
+def repeated(
+  steps: Sequence[Sequence[tfb.Bijector]], memory: str = 'stored', loop: bool = True
+) -> list[tfb.Bijector]:
+  """The layers of equal steps, in one `Repeated` if there are several."""
+  if len(steps) < 2:
+    return [layer for step in steps for layer in step]
+  joined = [
+    step[0] if len(step) == 1 else bijectors.Sequential(step, name='step')
+    for step in steps
+  ]
+  return [bijectors.Repeated(joined, memory, loop)]
 
 
 def _all_to_bijector(kwargs):
