@@ -1,5 +1,6 @@
 """Continuous flow."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from tfp_flows.internal import reports
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
+from tfp_flows.internal import weight_values
 from tfp_flows.math import ode
 from tfp_flows.math import ode_solvers
 
@@ -149,7 +151,8 @@ class FFJORD(flow_bijector.FlowBijector):
     self._initial_time, self._final_time = initial_time, final_time
     self._penalties = penalties or Penalties()
     self._log_det_in_error = log_det_in_error
-    self._salt = parameters['seed'] = seeds.default_seed(seed)
+    parameters['seed'] = seeds.default_seed(seed)
+    self._salt = weight_values.Salt(parameters['seed'])
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),
@@ -210,7 +213,8 @@ class FFJORD(flow_bijector.FlowBijector):
   def _run(self, x, condition, inverted, penalties):
     """Solves with the estimator of the current block, and reports."""
     self._check_condition(self._field, condition)
-    if tf_private.has_tangents([x, condition, self.trainable_variables]):
+    weights = [weight_values.source(v) for v in self.trainable_variables]
+    if tf_private.has_tangents([x, condition, weights]):
       raise LookupError(ode.SECOND_ORDER)
     current, report = estimation.current(), reports.innermost()
     num_dims = tf.TensorShape(self._event).num_elements()
@@ -221,7 +225,7 @@ class FFJORD(flow_bijector.FlowBijector):
       penalties,
       x,
       condition if self.takes_condition else None,
-      current.seed_of(self._salt),
+      current.seed_of(weight_values.value(self._salt)),
       report.probe,
     )
     ode.check_solved(solution, self.name)
@@ -236,15 +240,27 @@ class FFJORD(flow_bijector.FlowBijector):
   def _solve(self, trace, training, inverted, penalties, x, condition, seed, probe):
     event_ndims = len(self._event)
     field_at = trace.draw(x, event_ndims, seed)
+    conditions = [] if condition is None else [condition]
+    # The solver differentiates the variables that it sees and its inputs, no others.
+    weights = [weight_values.source(v) for v in self.variables]
+    given = [i for i, v in enumerate(self.variables) if v is not weights[i]]
+    trained = [i for i in given if weights[i].dtype.is_floating]
 
-    def rates(t, x, *condition):
+    def rates(t, x, *inputs):
       def f(x):
-        return tf.cast(self._field(t, x, *condition), x.dtype)
+        return tf.cast(self._field(t, x, *inputs[: len(conditions)]), x.dtype)
 
-      at = field_at(f, x)
+      at = None
+      with contextlib.ExitStack() as stack:
+        if given:
+          own = list(weights)
+          for i, tensor in zip(trained, inputs[len(conditions) :], strict=True):
+            own[i] = tensor
+          stack.enter_context(weight_values.substituted(self, own))
+        at = field_at(f, x)
       return at.value, (at.divergence, *(_PENALTIES[p](at) for p in penalties))
 
-    times = [self._initial_time, self._final_time]
+    times = [_time(self._initial_time), _time(self._final_time)]
     zero = tf.zeros(shapes.batch_shape(x, event_ndims), x.dtype)
     return ode.integrate(
       rates,
@@ -253,10 +269,21 @@ class FFJORD(flow_bijector.FlowBijector):
       solver=self._solver if training else self._evaluation_solver,
       adjoint_solver=self._adjoint_solver,
       integrals=[zero] * (1 + len(penalties)),
-      inputs=[] if condition is None else [condition],
+      inputs=[*conditions, *(weights[i] for i in trained)],
       controlled=[self._log_det_in_error, *[False] * len(penalties)],
       probe=probe,
     )
+
+
+def _time(time):
+  """A time whose variable may have a substitute."""
+  if isinstance(time, tf.Variable):
+    return weight_values.source(time)
+  if not isinstance(time, tfp.util.DeferredTensor):
+    return time
+  variable = time.pretransformed_input
+  source = weight_values.source(variable)
+  return time if source is variable else time.transform_fn(source)
 
 
 def _kinetic(at):

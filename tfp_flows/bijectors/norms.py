@@ -17,9 +17,7 @@ def networks_with_norms(module: tf.Module) -> list[Any]:
   Of a `Repeated` they are those of its template; see `at_networks_with_norms`.
   """
   layers = [
-    layer
-    for part in keras_parameters.parts(module)
-    for layer in _own_networks(part)
+    layer for part in keras_parameters.parts(module) for layer in _own_networks(part)
   ]
   return list({id(layer): layer for layer in layers}.values())
 

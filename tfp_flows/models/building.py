@@ -28,6 +28,7 @@ __all__ = [
   'normalizing_flow',
   'preprocessing',
   'repeated',
+  'repeated_pairs',
 ]
 
 tfb = tfp.bijectors
@@ -206,6 +207,16 @@ def repeated(
     for step in steps
   ]
   return [bijectors.Repeated(joined, memory, loop)]
+
+
+def repeated_pairs(
+  steps: Sequence[Sequence[tfb.Bijector]], memory: str = 'stored', loop: bool = True
+) -> list[tfb.Bijector]:
+  """`repeated` of steps of which every second one has another mask."""
+  even = len(steps) // 2 * 2
+  pairs = [[*steps[i], *steps[i + 1]] for i in range(0, even, 2)]
+  last = [layer for step in steps[even:] for layer in step]
+  return [*repeated(pairs, memory, loop), *last]
 
 
 def _all_to_bijector(kwargs):
