@@ -86,9 +86,7 @@ def training_step(flow, x, condition):
 
 @pytest.mark.parametrize('case', CASES)
 def test_a_loop_changes_nothing(case):
-  found, expected = (
-    training_step(*built(case, loop)) for loop in (True, False)
-  )
+  found, expected = (training_step(*built(case, loop)) for loop in (True, False))
   tf.nest.assert_same_structure(found, expected)
   for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(expected)):
     np.testing.assert_allclose(np.asarray(a, 'f8'), np.asarray(b, 'f8'), atol=1e-9)
