@@ -47,8 +47,21 @@ class Repeated(tf_private.Following, reversible.Composition):
   `trainable` of a layer inside of it, or of a network.
 
   Each step must keep the shape of the event. Steps may be any bijectors of this
-  library without dropout, moving statistics or iterations; others must read their
-  variables through Keras.
+  library, alone or in compositions; others must read their variables through Keras.
+  Each step has what it would have alone:
+
+  * noise, of log-dets, traces and dropout: the seeds are the steps' own;
+  * norms, which `tff.update_norms` brings up to date in one loop, too;
+  * moving statistics;
+  * iterations of an inverse, and solves: `tff.flow_report` has their evaluations and
+    failures step by step, and the penalties as sums over the steps.
+
+  Steps that differ in more than weights, as those of masks that alternate, are not
+  alike; pairs of them are: `Repeated([Sequential([a, b]), Sequential([c, d])])`.
+
+  In eager mode, and where layers are looked at one by one as in `Health`
+  and `LipschitzReport`, there is no loop. `separate()` returns the steps as layers of
+  their own.
   """
 
   def __init__(
