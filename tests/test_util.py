@@ -13,6 +13,17 @@ def perturb(module: tf.Module, scale: float = 0.1, seed: int = 0) -> None:
     v.assign_add(scale * tf.constant(rng.standard_normal(v.shape), v.dtype))
 
 
+def layers(module: tf.Module) -> list[tf.Module]:
+  """All layers inside `module`; those of repeated steps are copies of each step."""
+  found = []
+  for part in (module, *module.submodules):
+    if hasattr(part, 'separate'):
+      found += [layer for step in part.separate() for layer in layers(step)]
+    else:
+      found.append(part)
+  return found
+
+
 def autodiff_log_det(fn, x: tf.Tensor) -> np.ndarray:
   """`log|det dfn/dx|` of each example, by the Jacobian.
 

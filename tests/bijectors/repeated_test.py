@@ -296,10 +296,159 @@ def test_steps_that_would_be_wrong_are_refused(steps, memory, message):
     (lambda: [], 'at least one step; received none'),
     (lambda: [step(), step(size=6)], 'step 1 differs from step 0. Use Sequential'),
     (lambda: [step(), tff.ActNorm([4])], 'step 1 differs from step 0'),
-    (lambda: [step(dropout=0.1)] * 2, 'draws noise or keeps statistics'),
-    (lambda: [tff.MovingBatchNorm([4])] * 2, 'moving_batch_norm does not allow'),
+    (lambda: [residual(0), residual(1, coeff=0.5)], 'step 1 differs from step 0'),
   ],
 )
 def test_steps_that_cannot_be_repeated_are_refused(steps, message):
   with pytest.raises(ValueError, match=message):
     tff.Repeated(steps())
+
+
+@pytest.mark.parametrize(
+  ('steps', 'message'),
+  [
+    (lambda: [step(dropout=0.1)] * 2, 'draws noise or keeps statistics'),
+    (lambda: [tff.MovingBatchNorm([4])] * 2, 'moving_batch_norm does not allow'),
+    (lambda: [residual(0), residual(1)], 'residual_flow does not allow'),
+  ],
+)
+def test_steps_that_need_their_activations_are_refused(steps, message):
+  with pytest.raises(ValueError, match=message):
+    tff.Repeated(steps(), memory='reversible')
+  with pytest.raises(ValueError, match='repeated does not allow|draws noise'):
+    tff.Sequential([tff.Repeated(steps())], memory='reversible')
+
+
+# Steps with noise, iterations, norms and statistics.
+
+
+def residual(seed, log_det=None, **options):
+  options = dict(coeff=0.8) | options
+  branch = tff.LipschitzMLP([3], [6], zero_last=False, seed=seed, **options)
+  return tff.ResidualFlow(branch, [3], log_det, seed=100 + seed)
+
+
+def residual_steps():
+  steps = [residual(i) for i in range(3)]
+  for i, one in enumerate(steps):
+    test_util.perturb(one, 0.5, seed=i)
+    tff.update_norms(one)
+  return steps
+
+
+def in_training(bijector):
+  @tf.function(autograph=False)
+  def run(x):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      with tff.estimation(seed=5, training=True):
+        y, log_det = bijector.forward_and_log_det(x)
+      loss = tf.reduce_sum(y**2) + tf.reduce_sum(log_det)
+    return y, log_det, tape.gradient(loss, [x, *bijector.trainable_variables])
+
+  return run
+
+
+@pytest.mark.parametrize('loop', [False, True])
+def test_each_step_has_the_noise_that_it_has_alone(loop):
+  steps = residual_steps()
+  x = test_util.normal([4, 3], 'float32')
+  y, log_det, (of_x, *of_weights) = in_training(tff.Sequential(steps))(x)
+  repeated = tff.Repeated(steps, loop=loop)
+  found_y, found, (found_of_x, *found_of_weights) = in_training(repeated)(x)
+  np.testing.assert_allclose(found_y, y, rtol=1e-5)
+  np.testing.assert_allclose(found, log_det, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(found_of_x, of_x, rtol=1e-4, atol=1e-6)
+  for i, stacked in enumerate(found_of_weights):
+    own = np.stack(of_weights[i :: len(found_of_weights)])
+    np.testing.assert_allclose(stacked, own, rtol=1e-3, atol=1e-5)
+  copy = tff.Repeated.from_config(repeated.get_config())
+  for v, value in zip(copy.variables, repeated.variables):
+    v.assign(value)
+  np.testing.assert_array_equal(in_training(copy)(x)[1], found)
+  # With equal noise in all steps the estimates would be others.
+  repeated._salt.numbers[:] = 7
+  assert np.abs(in_training(repeated)(x)[1] - log_det).max() > 1e-3
+
+
+@pytest.mark.parametrize('mode', ['eager', 'graph', 'xla'])
+def test_norms_of_all_steps_are_those_of_separate_layers(mode):
+  steps = residual_steps()
+  repeated = tff.Repeated(steps)
+  before = [v.numpy() for v in repeated.non_trainable_variables]
+
+  def move(bijector):
+    for variable in bijector.trainable_variables:
+      variable.assign(variable**2 + 0.1)
+    run_in(mode, lambda: tff.update_norms(bijector, 1e-4, 20))()
+
+  for bijector in (*steps, repeated):
+    move(bijector)
+  assert len(tff.bijectors.networks_with_norms(repeated)) == 1
+  for stacked, *own in zip(repeated.variables, *(s.variables for s in steps)):
+    np.testing.assert_allclose(stacked, np.stack(own), atol=1e-5)
+  after = [v.numpy() for v in repeated.non_trainable_variables]
+  assert all(np.abs(a - b).max() > 1e-3 for a, b in zip(before, after))
+  bounds = tff.bijectors.at_networks_with_norms(repeated, lambda n: n.lipschitz_bound())
+  expected = [one.branch.lipschitz_bound() for one in steps]
+  np.testing.assert_allclose(bounds, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('loop', [False, True])
+def test_the_inverse_is_iterated_and_differentiated(loop):
+  steps = residual_steps()
+  y = test_util.normal([4, 3], 'float32')
+
+  def gradients(bijector):
+    @tf.function(autograph=False)
+    def run(y):
+      with tf.GradientTape() as tape:
+        tape.watch(y)
+        x = bijector.inverse(y)
+        loss = tf.reduce_sum(x**3)
+      return x, tape.gradient(loss, [y, *bijector.trainable_variables])
+
+    return run(y)
+
+  x, (of_y, *of_weights) = gradients(tff.Sequential(steps))
+  repeated = tff.Repeated(steps, loop=loop)
+  found, (found_of_y, *found_of_weights) = gradients(repeated)
+  np.testing.assert_allclose(found, x, atol=1e-5)
+  np.testing.assert_allclose(found_of_y, of_y, rtol=1e-3, atol=1e-5)
+  for i, stacked in enumerate(found_of_weights):
+    own = np.stack(of_weights[i :: len(found_of_weights)])
+    np.testing.assert_allclose(stacked, own, rtol=1e-2, atol=1e-4)
+  np.testing.assert_allclose(repeated.forward(found), y, atol=1e-5)
+
+
+@pytest.mark.parametrize('loop', [False, True])
+def test_dropout_of_each_step_moves_on_in_training_only(loop):
+  steps = perturbed_steps(3, dropout=0.5, dtype='float32')
+  repeated = tff.Repeated(steps, loop=loop)
+  flow = tfp.distributions.TransformedDistribution(
+    tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), 4),
+    tfb.Invert(repeated),
+  )
+  model, x = tff.FlowModel(flow, seed=0), test_util.normal([6, 4], 'float32')
+  (seeds,) = [v for v in repeated.variables if 'seed_generator' in v.name]
+  start = seeds.numpy()
+  call = tf.function(model.call, autograph=False)
+  evaluated = call(x, training=False)
+  np.testing.assert_array_equal(call(x, training=False), evaluated)
+  np.testing.assert_array_equal(seeds, start)
+
+  class Training(keras.layers.Layer):
+    def __init__(self):
+      super().__init__()
+      self.model = model
+
+    def call(self, x, training=False):
+      return self.model(x, training=training)
+
+  layer = Training()
+  first = layer(x, training=True)
+  assert np.abs(first - evaluated).max() > 1e-3
+  moved = seeds.numpy()
+  assert (moved != start).any(axis=1).all()
+  assert len(np.unique(moved, axis=0)) == 3
+  assert np.abs(layer(x, training=True) - first).max() > 1e-3

@@ -63,11 +63,13 @@ def test_samples_follow_the_density():
 
 def test_layers():
   flow = small([4], num_layers=5)
-  layers = flow.bijector.bijector.bijectors
+  kinds = (tff.ActNorm, Autoregressive)
+  layers = [m for m in test_util.layers(flow) if isinstance(m, kinds)]
   assert [type(layer) for layer in layers] == [tff.ActNorm, Autoregressive] * 5
   orders = [layer._conditioner.order for layer in layers[1::2]]
   assert orders == [[0, 1, 2, 3], [3, 2, 1, 0]] * 2 + [[0, 1, 2, 3]]
-  layers = small([9], order='random', act_norm=False).bijector.bijector.bijectors
+  flow = small([9], order='random', act_norm=False)
+  layers = [m for m in test_util.layers(flow) if isinstance(m, kinds)]
   assert [type(layer) for layer in layers] == [Autoregressive] * 3
   orders = [tuple(layer._conditioner.order) for layer in layers]
   assert len(set(orders)) == 3

@@ -111,11 +111,19 @@ def test_levels_and_steps_are_counted():
   assert sum(isinstance(m, tff.ActNorm) for m in parts) == 1
   fixed = tff.glow([16, 8, 1], num_levels=3, num_steps=4, width=4, learn_prior=False)
   assert not any(isinstance(m, tff.Coupling) for m in fixed.submodules)
-  # With dropout no step can be computed again, nor two by the same lines.
   dropped = tff.glow([8, 8, 1], num_levels=2, num_steps=4, width=4, dropout=0.1)
-  parts = dropped.submodules
+  parts = test_util.layers(dropped)
   assert sum(isinstance(m, tff.Invertible1x1ConvLU) for m in parts) == 8
   assert sum(isinstance(m, tff.Coupling) for m in parts) == 9
+
+
+def test_masks_alternate_in_pairs_and_an_odd_last_coupling_stands_behind():
+  flow = tff.real_nvp([4], num_steps=5, width=4)
+  (pairs,) = [m for m in flow.submodules if isinstance(m, tff.Repeated)]
+  assert len(pairs) == 2
+  couplings = [m for m in test_util.layers(flow) if isinstance(m, tff.Coupling)]
+  kept = [c.mask.split(tf.range(4.0))[0].numpy().tolist() for c in couplings]
+  assert kept == [[0.0, 2.0], [1.0, 3.0]] * 2 + [[0.0, 2.0]]
 
 
 def test_nice_preserves_volume_but_for_its_scaling():

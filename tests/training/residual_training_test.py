@@ -43,7 +43,7 @@ def image_model(**options):
 
 
 def blocks(module):
-  return [m for m in module.submodules if isinstance(m, tff.ResidualFlow)]
+  return [m for m in test_util.layers(module) if isinstance(m, tff.ResidualFlow)]
 
 
 def unit_vectors(distribution):
@@ -55,12 +55,12 @@ def unit_vectors(distribution):
 
 def missing_norms(distribution):
   """How far `update_norms` would move the `v`; moves none."""
-  variables = unit_vectors(distribution)
-  before = [v.numpy() for v in variables]
+  kept = [v.numpy() for v in distribution.variables]
+  before = [v.numpy() for v in unit_vectors(distribution)]
   assert before
   tff.update_norms(distribution)
-  after = [v.numpy() for v in variables]
-  for v, value in zip(variables, before):
+  after = [v.numpy() for v in unit_vectors(distribution)]
+  for v, value in zip(distribution.variables, kept):
     v.assign(value)
   return max(np.abs(a - b).max() for a, b in zip(after, before))
 

@@ -19,6 +19,7 @@ from tfp_flows.bijectors.masks import CheckerboardMask
 from tfp_flows.bijectors.masks import IndexMask
 from tfp_flows.bijectors.moving_batch_norm import MovingBatchNorm
 from tfp_flows.bijectors.multiscale import Multiscale
+from tfp_flows.bijectors.norms import at_networks_with_norms
 from tfp_flows.bijectors.norms import networks_with_norms
 from tfp_flows.bijectors.norms import update_norms
 from tfp_flows.bijectors.preprocess import Preprocess
@@ -66,6 +67,7 @@ __all__ = [
   'Squeeze',
   'Trace',
   'TruncatedLogDet',
+  'at_networks_with_norms',
   'log_det_estimator',
   'networks_with_norms',
   'trace_estimator',

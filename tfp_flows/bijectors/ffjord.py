@@ -1,5 +1,6 @@
 """Continuous flow."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from tfp_flows.internal import reports
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
+from tfp_flows.internal import weight_values
 from tfp_flows.math import ode
 from tfp_flows.math import ode_solvers
 
@@ -154,7 +156,8 @@ class FFJORD(flow_bijector.FlowBijector):
     self._initial_time, self._final_time = initial_time, final_time
     self._penalties = penalties or Penalties()
     self._log_det_in_error = log_det_in_error
-    self._salt = parameters['seed'] = seeds.default_seed(seed)
+    parameters['seed'] = seeds.default_seed(seed)
+    self._salt = weight_values.Salt(parameters['seed'])
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),
@@ -225,7 +228,8 @@ class FFJORD(flow_bijector.FlowBijector):
     Returns value and log-det; with `penalties=None` the value alone, and None.
     """
     self._check_condition(self._field, condition)
-    if tf_private.has_tangents([x, condition, self.trainable_variables]):
+    weights = [weight_values.source(v) for v in self.trainable_variables]
+    if tf_private.has_tangents([x, condition, weights]):
       raise LookupError(ode.SECOND_ORDER)
     current, report = estimation.current(), reports.innermost()
     rates, names = self._plain_rates, []
@@ -249,7 +253,7 @@ class FFJORD(flow_bijector.FlowBijector):
 
   def _rates_with_trace(self, x, penalties):
     num_dims = tf.TensorShape(self._event).num_elements()
-    seed = estimation.current().seed_of(self._salt)
+    seed = estimation.current().seed_of(weight_values.value(self._salt))
     field_at = self._trace.current(num_dims).draw(x, len(self._event), seed)
 
     def rates(t, x, *condition):
@@ -259,19 +263,45 @@ class FFJORD(flow_bijector.FlowBijector):
     return rates
 
   def _solve(self, rates, integrals, training, inverted, x, condition, probe):
-    times = [self._initial_time, self._final_time]
+    conditions = [] if condition is None else [condition]
+    # The solver differentiates the variables that it sees and its inputs, no others.
+    weights = [weight_values.source(v) for v in self.variables]
+    given = [i for i, v in enumerate(self.variables) if v is not weights[i]]
+    trained = [i for i in given if weights[i].dtype.is_floating]
+
+    def rates_of_inputs(t, x, *inputs):
+      with contextlib.ExitStack() as stack:
+        if given:
+          own = list(weights)
+          for i, tensor in zip(trained, inputs[len(conditions) :], strict=True):
+            own[i] = tensor
+          stack.enter_context(weight_values.substituted(self, own))
+        return rates(t, x, *inputs[: len(conditions)])
+
+    times = [_time(self._initial_time), _time(self._final_time)]
     zero = tf.zeros(shapes.batch_shape(x, len(self._event)), x.dtype)
     return ode.integrate(
-      rates,
+      rates_of_inputs,
       x,
       *(reversed(times) if inverted else times),
       solver=self._solver if training else self._evaluation_solver,
       adjoint_solver=self._adjoint_solver,
       integrals=[zero] * len(integrals),
-      inputs=[] if condition is None else [condition],
+      inputs=[*conditions, *(weights[i] for i in trained)],
       controlled=[name == 'log_det' and self._log_det_in_error for name in integrals],
       probe=probe,
     )
+
+
+def _time(time):
+  """A time whose variable may have a substitute."""
+  if isinstance(time, tf.Variable):
+    return weight_values.source(time)
+  if not isinstance(time, tfp.util.DeferredTensor):
+    return time
+  variable = time.pretransformed_input
+  source = weight_values.source(variable)
+  return time if source is variable else time.transform_fn(source)
 
 
 def _kinetic(at):

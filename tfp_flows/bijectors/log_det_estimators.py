@@ -144,7 +144,7 @@ class LogDet:
   evaluation: Callable[..., log_det.LogDetEstimate] | None = None
 
   def __call__(
-    self, g: Callable[..., Any], x: tf.Tensor, event_ndims: int, salt: int
+    self, g: Callable[..., Any], x: tf.Tensor, event_ndims: int, salt: Any
   ) -> log_det.LogDetEstimate:
     """The estimate at `x` with the estimator and noise of the current block."""
     current = estimation.current()

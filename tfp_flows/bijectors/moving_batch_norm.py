@@ -10,6 +10,7 @@ from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import estimation
 from tfp_flows.internal import inspection
 from tfp_flows.internal import shapes
+from tfp_flows.internal import weight_values
 
 __all__ = ['MovingBatchNorm']
 
@@ -119,13 +120,22 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
     if estimation.current().training:
       mean, variance = self._updated(x)
     else:
-      mean, variance = self.moving_mean, self.moving_variance
+      mean, variance = self._statistics()
     return self._normalized(x, mean, variance)
 
   def _inverse_and_log_det(self, y, condition=None):
-    log_factor = self._log_factor(self.moving_variance)
-    x = (y - self.shift) * tf.exp(-log_factor) + self.moving_mean
+    mean, variance = self._statistics()
+    log_factor = self._log_factor(variance)
+    x = (y - weight_values.value(self.shift)) * tf.exp(-log_factor) + mean
     return x, -self._log_det(log_factor)
+
+  @property
+  def moving_variables(self) -> list[tf.Variable]:
+    """Mean and variance, which a call in training assigns to."""
+    return [self.moving_mean, self.moving_variance]
+
+  def _statistics(self):
+    return tuple(weight_values.value(v) for v in self.moving_variables)
 
   def _adapt(self, x, condition):
     mean, variance = _moments(x)
@@ -143,10 +153,13 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
   def _normalized(self, x, mean, variance):
     log_factor = self._log_factor(variance)
     inspection.report('log_scale', log_factor)
-    return (x - mean) * tf.exp(log_factor) + self.shift, self._log_det(log_factor)
+    shift = weight_values.value(self.shift)
+    return (x - mean) * tf.exp(log_factor) + shift, self._log_det(log_factor)
 
   def _log_factor(self, variance):
-    return self.log_scale - 0.5 * tf.math.log(variance + self._epsilon)
+    return weight_values.value(self.log_scale) - 0.5 * tf.math.log(
+      variance + self._epsilon
+    )
 
   def _log_det(self, log_factor):
     return math.prod(self._event[:-1]) * tf.reduce_sum(log_factor)
@@ -157,10 +170,10 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
     finite = tf.math.is_finite(mean) & tf.math.is_finite(variance)
 
     def update(statistic, target):
-      old = tf.convert_to_tensor(statistic)
+      old = weight_values.value(statistic)
       moved = self._decay * old + (1.0 - self._decay) * target
       new = tf.where(finite, moved, old)
-      statistic.assign(new)
+      weight_values.assign(statistic, new)
       return new
 
     return update(self.moving_mean, mean), update(self.moving_variance, variance)

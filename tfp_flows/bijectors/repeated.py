@@ -1,5 +1,7 @@
 """Equal steps, compiled once."""
 
+import contextlib
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import reversible
 from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import reports
 from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
@@ -21,8 +24,9 @@ __all__ = ['Repeated']
 
 tfb = tfp.bijectors
 
-# What bijectors of TFP have whatever they compute.
+# What bijectors of TFP, and Keras layers, have whatever they compute.
 _COMMON = vars(tfb.Identity()).keys() | {'_parameters'}
+_COMMON_OF_LAYERS = vars(keras.layers.Layer()).keys()
 
 
 class Repeated(tf_private.Following, reversible.Composition):
@@ -43,8 +47,21 @@ class Repeated(tf_private.Following, reversible.Composition):
   `trainable` of a layer inside of it, or of a network.
 
   Each step must keep the shape of the event. Steps may be any bijectors of this
-  library without dropout, moving statistics or iterations; others must read their
-  variables through Keras.
+  library, alone or in compositions; others must read their variables through Keras.
+  Each step has what it would have alone:
+
+  * noise, of log-dets, traces and dropout: the seeds are the steps' own;
+  * norms, which `tff.update_norms` brings up to date in one loop, too;
+  * moving statistics;
+  * iterations of an inverse, and solves: `tff.flow_report` has their evaluations and
+    failures step by step, and the penalties as sums over the steps.
+
+  Steps that differ in more than weights, as those of masks that alternate, are not
+  alike; pairs of them are: `Repeated([Sequential([a, b]), Sequential([c, d])])`.
+
+  In eager mode, and where layers are looked at one by one as in `Health`
+  and `LipschitzReport`, there is no loop. `separate()` returns the steps as layers of
+  their own.
   """
 
   def __init__(
@@ -72,10 +89,11 @@ class Repeated(tf_private.Following, reversible.Composition):
       raise ValueError('Repeated expects at least one step; received none.')
     variables = [step.variables for step in steps]
     _check_alike(steps, variables)
-    reversible.check_memory('reversible', steps)
-    reversible.check_memory(memory, [])
+    reversible.check_memory(memory, steps)
     _check_repeatable(steps, memory)
     template = steps[0]
+    # Of each step, what tells its noise from that of others.
+    self._salt = weight_values.Salt([_salt_numbers(step) for step in steps])
     # Behind a function, as its own variables are none of this layer's.
     self._template = lambda: template
     self._count, self._memory = len(steps), memory
@@ -88,6 +106,7 @@ class Repeated(tf_private.Following, reversible.Composition):
         name=scope,
       )
       self._weights = [_stacked(column) for column in zip(*variables)]
+    self._moving = _moving(template)
 
   def __len__(self) -> int:
     return self._count
@@ -97,16 +116,19 @@ class Repeated(tf_private.Following, reversible.Composition):
     with serialization.separately():
       step = serialization.serialize(self._template())
     options = dict(memory=self._memory, loop=self._loop, name=self.parameters['name'])
+    if self._salt.numbers.size:
+      options['salts'] = self._salt.numbers.tolist()
     return dict(step=step, count=self._count, **options)
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> 'Repeated':
-    config, steps = dict(config), []
-    step = config.pop('step')
-    for i in range(config.pop('count')):
-      with serialization.separately():
-        steps.append(serialization.deserialize(_with_seeds_of(step, i)))
-    return cls(steps, **config)
+    config = dict(config)
+    steps = _steps_of(config.pop('step'), config.pop('count'))
+    salts = config.pop('salts', None)
+    repeated = cls(steps, **config)
+    if salts is not None:
+      repeated._salt.numbers[:] = salts
+    return repeated
 
   def _remade(self, overrides):
     return type(self).from_config(self.get_config() | overrides)
@@ -120,6 +142,49 @@ class Repeated(tf_private.Following, reversible.Composition):
   def stacked(self) -> list[tuple[tf.Variable, tf.Variable]]:
     """Each variable, and that of the template whose place its slices take."""
     return list(zip(self._weights, self._template().variables))
+
+  def separate(self) -> list[tfb.Bijector]:
+    """The steps as layers of their own, with copies of the weights as they are."""
+    config = self.get_config()
+    steps = _steps_of(config['step'], self._count)
+    for k, step in enumerate(steps):
+      for stacked, own in zip(self._weights, step.variables, strict=True):
+        own.assign(stacked[k])
+      weight_values.set_salts(step, self._salt.numbers[k])
+    return steps
+
+  @property
+  def moving_variables(self) -> list[tf.Variable]:
+    """Those that a call, or an update of norms, may assign to."""
+    return [self._weights[i] for i in self._moving]
+
+  def update(self, fn: Callable[[tfb.Bijector], None]) -> None:
+    """Calls `fn(step)` for each step, and keeps what that assigns.
+
+    Args:
+      fn: called with `template`, which has the weights of one step.
+    """
+    template, assigned = self._template(), set()
+
+    def body(row):
+      with self._given(row) as block:
+        fn(template)
+      return (), self._moved(block, assigned)
+
+    _, moved = self._for_each_step(body, (), False, self._moving_specs())
+    self._keep(moved, assigned)
+
+  def map(self, fn: Callable[[tfb.Bijector], Any]) -> list[Any]:
+    """`fn(step)` for each step, one after the other, without a loop.
+
+    Args:
+      fn: called with `template`, which has the weights of one step.
+    """
+    found = []
+    for row in _rows(self._stacks(), self._count):
+      with self._given(row):
+        found.append(fn(self._template()))
+    return found
 
   def followed(self) -> list[tuple[tf.Variable, tf.Variable]]:
     weights = self.__dict__.get('_weights')
@@ -153,27 +218,70 @@ class Repeated(tf_private.Following, reversible.Composition):
   def _inverse_event_shape(self, shape):
     return self._template().inverse_event_shape(shape)
 
-  def _compose(self, x, condition, inverted):
-    template, ndims = self._template(), self.forward_min_event_ndims
-    step = flow_bijector.forward_and_log_det
-    if inverted:
-      step = flow_bijector.inverse_and_log_det
+  @property
+  def is_recomputable(self) -> bool:
+    return reversible.is_recomputable(self._template())
 
-    def body(weights, x, total):
-      with weight_values.substituted(template, weights):
+  @property
+  def is_estimated(self) -> bool:
+    """Whether evaluation is stochastic; an attribute of what estimates alone."""
+    known = [
+      part.is_estimated
+      for part in keras_parameters.parts(self._template())
+      if hasattr(part, 'is_estimated')
+    ]
+    if not known:
+      raise AttributeError(f'{self.name} estimates nothing.')
+    return any(known)
+
+  @property
+  def log_det_costs(self) -> bool:
+    return flow_bijector.log_det_costs(self._template())
+
+  def _forward_value(self, x, condition=None):
+    return self._compose(x, condition, inverted=False, value_only=True)[0]
+
+  def _inverse_value(self, y, condition=None):
+    return self._compose(y, condition, inverted=True, value_only=True)[0]
+
+  def _compose(self, x, condition, inverted, value_only=False):
+    template, ndims = self._template(), self.forward_min_event_ndims
+    step = flow_bijector.step_of(inverted, value_only)
+    outer, reported, assigned = reports.innermost(), set(), set()
+    flows = [p for p in keras_parameters.parts(template) if hasattr(p, 'penalties')]
+    names = sorted({name for flow in flows for name in flow.penalties.weights()})
+
+    def body(row, x, total, penalties):
+      with self._given(row) as block, reports.flow_report(outer.probe) as own:
         y, log_det = step(template, x, ndims, condition)
-      return shapes.ensure(y, x.shape), total + log_det
+      reported.update(own.penalties)
+      penalties = [p + sum(own.penalties.get(n, [])) for n, p in zip(names, penalties)]
+      solves = [_total(own.evaluations), _total(own.failures)] if flows else []
+      state = shapes.ensure(y, x.shape), total + log_det, penalties
+      return state, [*self._moved(block, assigned), *solves]
 
     zero = tf.zeros(shapes.batch_shape(x, ndims), x.dtype)
-    return self._for_each_step(body, (x, zero), backward=inverted)
+    specs = [*self._moving_specs(), *[(tf.int32, [])] * (2 * bool(flows))]
+    (y, log_det, penalties), rows = self._for_each_step(
+      body, (x, zero, [zero for _ in names]), inverted, specs
+    )
+    self._keep(rows[: len(self._moving)], assigned)
+    if flows:
+      evaluations, failures = (tf.unstack(r, num=self._count) for r in rows[-2:])
+      outer.evaluations.extend(evaluations)
+      outer.failures.extend(failed > 0 for failed in failures)
+    for name, penalty in zip(names, penalties):
+      if name in reported:
+        outer.add_penalty(name, penalty)
+    return y, log_det
 
   def _pull_back(self, y, upstream, condition, tensors, inverted):
     template, ndims = self._template(), self.forward_min_event_ndims
     trainable = [v.trainable for v in self._weights]
 
-    def body(weights, y, gradient, totals):
-      trained = [w for w, flag in zip(weights, trainable) if flag]
-      with weight_values.substituted(template, weights):
+    def body(row, y, gradient, totals):
+      trained = [w for w, flag in zip(row, trainable) if flag]
+      with self._given(row):
         found = reversible.pull_back(
           template,
           reversible.after(y, [upstream.log_det, gradient]),
@@ -191,69 +299,92 @@ class Repeated(tf_private.Following, reversible.Composition):
       return (x, gradient, totals), [of[w.ref()] for w in trained]
 
     start = (y, upstream.y, [tf.zeros_like(t) for t in tensors])
-    (x, gradient, totals), rows = self._for_each_step(
-      body, start, backward=not inverted, collect=True
-    )
     own = [v for v in self._weights if v.trainable]
+    (x, gradient, totals), rows = self._for_each_step(
+      body, start, not inverted, [_spec(v) for v in own]
+    )
     sources = [*tensors, *(weight_values.source(v) for v in own)]
     weights = {s.ref(): g for s, g in zip(sources, [*totals, *rows])}
     return reversible.PullBack(x, gradient, weights)
 
-  def _for_each_step(self, body, state, backward, collect=False):
-    """Calls `state = body(weights, *state)` for each step.
+  # The steps one by one. A row is what the weights of one step are, and its salts.
+
+  def _stacks(self):
+    weights = [weight_values.value(v) for v in self._weights]
+    return [*weights, weight_values.value(self._salt)]
+
+  @contextlib.contextmanager
+  def _given(self, row):
+    """Inside of it `template` is the step of that row."""
+    *weights, salts = row
+    template = self._template()
+    with weight_values.with_salts(template, salts):
+      with weight_values.substituted(template, weights) as block:
+        yield block
+
+  def _moving_specs(self):
+    return [_spec(v) for v in self.moving_variables]
+
+  def _moved(self, block, assigned):
+    """What the variables that may move are after a step; notes which were assigned."""
+    assigned |= {i for i in self._moving if block.is_assigned(i)}
+    return [block.value(i) for i in self._moving]
+
+  def _keep(self, stacked, assigned):
+    for i, rows in zip(self._moving, stacked, strict=True):
+      if i in assigned:
+        weight_values.assign(self._weights[i], rows)
+
+  def _for_each_step(self, body, state, backward, specs):
+    """Calls `state, row = body(weights, *state)` for each step.
 
     Args:
-      body: function of the weights of a step and of the state.
+      body: function of what `_stacks` has for a step, and of the state.
       state: a tuple.
       backward: whether from the last step to the first.
-      collect: whether `body` returns another structure beside the state; those of all
-        steps are then returned beside the last state, stacked.
-    """
-    weights = [weight_values.value(v) for v in self._weights]
-    run = self._looped if self._can_loop(state, weights) else self._unrolled
-    return run(body, state, weights, backward, collect)
+      specs: dtypes and shapes of what `body` returns beside the state, a list.
 
-  def _can_loop(self, state, weights):
+    Returns:
+      The last state, and a list of what was returned beside it, stacked.
+    """
+    stacks = self._stacks()
+    run = self._looped if self._can_loop(state, stacks) else self._unrolled
+    return run(body, state, stacks, backward, specs)
+
+  def _can_loop(self, state, stacks):
     if not self._in_loop or tf.executing_eagerly() or inspection.innermost():
       return False
-    if tf_private.has_tangents([state, weights]):
+    if tf_private.has_tangents([state, stacks]):
       return False  # TensorFlow's forward mode knows no loops.
     # XLA cannot compile gradients of loops over tensors of sizes unknown to the graph.
     is_known = all(t.shape.is_fully_defined() for t in tf.nest.flatten(state))
     return is_known or not tf_private.in_xla()
 
-  def _unrolled(self, body, state, weights, backward, collect):
-    columns = [tf.unstack(w, num=self._count) for w in weights]
-    order, rows = range(self._count), []
-    for k in reversed(order) if backward else order:
+  def _unrolled(self, body, state, stacks, backward, specs):
+    order, rows = list(enumerate(_rows(stacks, self._count))), []
+    for k, row in reversed(order) if backward else order:
       with inspection.part(f'step {k + 1}'):
-        state = body([column[k] for column in columns], *state)
-      if collect:
-        state, row = state
-        rows.append(row)
-    if not collect:
-      return state
-    rows = reversed(rows) if backward else rows
+        state, found = body(row, *state)
+      rows.append(found)
+    rows = rows[::-1] if backward else rows
     return state, [tf.stack(column) for column in zip(*rows)]
 
-  def _looped(self, body, state, weights, backward, collect):
+  def _looped(self, body, state, stacks, backward, specs):
     count = self._count
-    arrays = []
-    if collect:
-      arrays = [_array_like(w) for w, v in zip(weights, self._weights) if v.trainable]
+    arrays = [
+      tf.TensorArray(dtype, size=count, element_shape=shape) for dtype, shape in specs
+    ]
 
     def step(i, state, arrays):
       k = count - 1 - i if backward else i
-      state = body([w[k] for w in weights], *state)
-      if collect:
-        state, row = state
-        arrays = [array.write(k, value) for array, value in zip(arrays, row)]
+      state, found = body([stack[k] for stack in stacks], *state)
+      arrays = [array.write(k, v) for array, v in zip(arrays, found, strict=True)]
       return i + 1, state, arrays
 
     _, state, arrays = tf.while_loop(
       lambda i, *_: i < count, step, (0, state, arrays), maximum_iterations=count
     )
-    return (state, [array.stack() for array in arrays]) if collect else state
+    return state, [array.stack() for array in arrays]
 
   def _adapt(self, x, condition):
     template = self._template()
@@ -262,11 +393,21 @@ class Repeated(tf_private.Following, reversible.Composition):
     for k in range(self._count):
       for variable, column in zip(variables, columns):
         variable.assign(column[k])
-      x = flow_bijector.adapt(template, x, condition)
+      with weight_values.with_salts(template, self._salt.numbers[k]):
+        x = flow_bijector.adapt(template, x, condition)
       adapted.append([tf.identity(v) for v in variables])
     for weight, column in zip(self._weights, zip(*adapted)):
       weight.assign(tf.stack(column))
     return x
+
+
+def _steps_of(config, count):
+  """So many steps of the configuration of the first."""
+  steps = []
+  for i in range(count):
+    with serialization.separately():
+      steps.append(serialization.deserialize(_with_seeds_of(config, i)))
+  return steps
 
 
 def _with_seeds_of(config, index):
@@ -288,14 +429,37 @@ def _stacked(variables):
   return tf.Variable(
     tf.stack([tf.convert_to_tensor(v) for v in variables]),
     trainable=first.trainable,
+    synchronization=first.synchronization,
+    aggregation=first.aggregation,
     name=first.name.split(':')[0],
   )
 
 
-def _array_like(stacked):
-  return tf.TensorArray(
-    stacked.dtype, size=stacked.shape[0], element_shape=stacked.shape[1:]
-  )
+def _salt_numbers(step):
+  numbers = [salt.numbers.reshape(-1) for salt in weight_values.salts(step)]
+  return np.concatenate([np.zeros([0], np.int32), *numbers])
+
+
+def _rows(stacks, count):
+  """What the stacks have for each step."""
+  return list(zip(*(tf.unstack(stack, num=count) for stack in stacks)))
+
+
+def _total(values):
+  return tf.add_n([tf.zeros([], tf.int32), *(tf.cast(v, tf.int32) for v in values)])
+
+
+def _spec(stacked):
+  return stacked.dtype, stacked.shape[1:]
+
+
+def _moving(template):
+  """The indices of the variables that a call or an update of norms may assign to."""
+  of_networks = keras_parameters.keras_variables(template)
+  moving = {id(own) for variable, own in of_networks if not variable.trainable}
+  for part in (template, *template.submodules):
+    moving |= {id(v) for v in getattr(part, 'moving_variables', [])}
+  return tuple(i for i, v in enumerate(template.variables) if id(v) in moving)
 
 
 def _check_owned(gradients, tensors, weights):
@@ -353,6 +517,8 @@ def _constants(part):
   """What tells layers of one type apart beside their weights, as masks do."""
   if isinstance(part, keras.layers.Layer):
     keys = [k for k in vars(part) if k.endswith('activation')]
+    if type(part).__module__.startswith('tfp_flows'):
+      keys = vars(part).keys() - _COMMON_OF_LAYERS
   else:
     keys = vars(part).keys() - _COMMON
   return {key: _constant(vars(part)[key]) for key in keys}
@@ -363,8 +529,9 @@ def _constant(value):
     return value
   if isinstance(value, (list, tuple)):
     return [_constant(v) for v in value]
-  if isinstance(value, (tf.Module, keras.layers.Layer, tf.Variable)):
-    return type(value)  # Has its own place in the signature.
+  of_its_own = (tf.Module, keras.layers.Layer, keras.Variable, tf.Variable)
+  if isinstance(value, (*of_its_own, weight_values.Salt)):
+    return type(value)  # Has its own place in the signature, or may differ.
   if isinstance(value, np.ndarray) or tf.is_tensor(value):
     return np.asarray(value).tolist()
   if type(value).__module__.startswith('tfp_flows'):

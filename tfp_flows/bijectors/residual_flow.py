@@ -14,6 +14,7 @@ from tfp_flows.internal import first_order
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
+from tfp_flows.internal import weight_values
 from tfp_flows.math import fixed_point
 
 __all__ = ['ResidualFlow']
@@ -111,7 +112,8 @@ class ResidualFlow(flow_bijector.FlowBijector):
       )
     checks.as_count(max_iterations, 'max_iterations', owner='ResidualFlow')
     self._tolerance, self._max_iterations = tolerance, max_iterations
-    self._salt = parameters['seed'] = seeds.default_seed(seed)
+    parameters['seed'] = seeds.default_seed(seed)
+    self._salt = weight_values.Salt(parameters['seed'])
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),
@@ -169,10 +171,12 @@ class ResidualFlow(flow_bijector.FlowBijector):
     return _BranchAt(self._branch, condition if self.takes_condition else None)
 
   def _estimate(self, g, x):
-    return self._log_det(g, x, len(self._event), self._salt)
+    salt = weight_values.value(self._salt)
+    return self._log_det(g, x, len(self._event), salt)
 
   def _check_forward_mode(self, x, condition, is_possible):
-    is_followed = tf_private.has_tangents([x, condition, self.trainable_variables])
+    weights = [weight_values.source(v) for v in self.trainable_variables]
+    is_followed = tf_private.has_tangents([x, condition, weights])
     if is_followed and not is_possible:
       raise LookupError(_FORWARD_MODE)
 

@@ -24,6 +24,7 @@ __all__ = [
   'after',
   'check_memory',
   'differentiate',
+  'is_recomputable',
   'pull_back',
   'with_batch_shape',
   'with_pull_back',
@@ -96,25 +97,37 @@ def check_memory(memory: str, bijectors: Sequence[tfb.Bijector]) -> None:
   if memory == 'stored':
     return
   for bijector in bijectors:
-    for part in (bijector, *bijector.submodules):
-      if not getattr(part, 'is_recomputable', True):
-        raise ValueError(
-          f"memory='reversible' expects to compute each layer again from its output, "
-          f'which {part.name} does not allow; received it among the layers. Keep it '
-          f"apart, or use memory='stored'."
-        )
-    for layer in keras_parameters.keras_layers(bijector):
-      has_statistics = any(
-        isinstance(part, _WITH_STATISTICS)
-        for part in keras_parameters.with_sublayers(layer)
+    problem = _problem(bijector)
+    if problem:
+      raise ValueError(f"{problem}, or use memory='stored'.")
+
+
+def is_recomputable(bijector: tfb.Bijector) -> bool:
+  """Whether `memory='reversible'` is possible."""
+  return _problem(bijector) is None
+
+
+def _problem(bijector):
+  """Why a bijector cannot be computed again from its output, and what to do."""
+  for part in (bijector, *bijector.submodules):
+    if not getattr(part, 'is_recomputable', True):
+      return (
+        f"memory='reversible' expects to compute each layer again from its output, "
+        f'which {part.name} does not allow; received it among the layers. Keep it '
+        f'apart'
       )
-      if has_statistics or len(layer.variables) > len(layer.weights):
-        raise ValueError(
-          f"memory='reversible' computes each network again, and expects the same "
-          f'values; received {layer.name} in {bijector.name}, which draws noise or '
-          f'keeps statistics, as dropout and batch normalization do. Take that out, or '
-          f"use memory='stored'."
-        )
+  for layer in keras_parameters.keras_layers(bijector):
+    has_statistics = any(
+      isinstance(part, _WITH_STATISTICS)
+      for part in keras_parameters.with_sublayers(layer)
+    )
+    if has_statistics or len(layer.variables) > len(layer.weights):
+      return (
+        f"memory='reversible' computes each network again, and expects the same "
+        f'values; received {layer.name} in {bijector.name}, which draws noise or '
+        f'keeps statistics, as dropout and batch normalization do. Take that out'
+      )
+  return None
 
 
 def with_pull_back(

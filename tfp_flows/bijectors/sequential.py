@@ -120,6 +120,12 @@ class Sequential(reversible.Composition):
   def bijectors(self) -> list[tfb.Bijector]:
     return list(self._bijectors)
 
+  def with_bijectors(self, bijectors: Sequence[tfb.Bijector]) -> 'Sequential':
+    """The same composition of other bijectors; what scales the condition is shared."""
+    other = type(self)(**dict(self.parameters, bijectors=bijectors))
+    other._condition_scaling = self._condition_scaling
+    return other
+
   @property
   def takes_condition(self) -> bool:
     return any(flow_bijector.takes_condition(b) for b in self._bijectors)

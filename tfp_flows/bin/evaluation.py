@@ -188,7 +188,8 @@ def _estimator():
 
 
 def _is_estimated(model, estimator):
-  blocks = [m for m in model.distribution.submodules if hasattr(m, 'is_estimated')]
+  parts = [model.distribution, *model.distribution.submodules]
+  blocks = [m for m in parts if hasattr(m, 'is_estimated')]
   if not blocks or isinstance(estimator, bijectors.ExactLogDet):
     return False
   return estimator is not None or any(block.is_estimated for block in blocks)

@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows.internal import checks
 from tfp_flows.internal import estimation
+from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import seeds
 from tfp_flows.internal import serialization
 from tfp_flows.math import random
@@ -21,7 +22,8 @@ tfd = tfp.distributions
 def has_estimates(distribution: tfd.Distribution) -> bool:
   """Whether log-determinants are estimated, in the `estimation` block around."""
   block = estimation.current()
-  layers = [m for m in distribution.submodules if hasattr(m, 'is_estimated')]
+  parts = keras_parameters.parts(distribution)
+  layers = [m for m in parts if hasattr(m, 'is_estimated')]
   if not layers or isinstance(block.estimator, bijectors.ExactLogDet):
     return False
   if block.estimator is not None or block.training:

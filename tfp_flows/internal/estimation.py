@@ -30,7 +30,7 @@ class Estimation:
       return None
     return example_keys.for_batch(self.keys, x, event_ndims)
 
-  def seed_of(self, salt: int) -> tf.Tensor:
+  def seed_of(self, salt: int | tf.Tensor) -> tf.Tensor:
     """The seed of the layer with that salt: the same at each call."""
     return tf.random.experimental.stateless_fold_in(self.seed, salt, alg='philox')
 

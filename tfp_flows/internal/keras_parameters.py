@@ -23,6 +23,7 @@ __all__ = [
   'keras_layers',
   'keras_variables',
   'keras_view',
+  'parts',
   'set_state',
   'state',
   'with_sublayers',
@@ -81,6 +82,15 @@ def expose(value: Any) -> KerasParameters | None:
   return None
 
 
+def parts(module: tf.Module) -> list[tf.Module]:
+  """`module`, all inside of it, and that of the template of each `Repeated`."""
+  found = [module, *module.submodules]
+  for part in list(found):
+    if hasattr(part, 'template'):
+      found += parts(part.template)
+  return found
+
+
 def keras_layers(module: tf.Module) -> list[keras.layers.Layer]:
   """The Keras layers inside `module`, each once."""
   return _unique(
@@ -93,8 +103,8 @@ def keras_layers(module: tf.Module) -> list[keras.layers.Layer]:
 
 def condition_size(module: tf.Module) -> int | None:
   """The largest `condition_size` that a part of `module` has, or None."""
-  parts = [*keras_layers(module), *module.submodules]
-  sizes = [getattr(part, 'condition_size', None) for part in parts]
+  found = [*keras_layers(module), *module.submodules]
+  sizes = [getattr(part, 'condition_size', None) for part in found]
   return max((size for size in sizes if size is not None), default=None)
 
 
@@ -125,10 +135,12 @@ def set_state(
 
 def _all(module):
   """The Keras layers inside `module`, each before those inside of it."""
-  layers = keras_layers(module)
-  for part in (module, *module.submodules):
-    if hasattr(part, 'template'):  # Of `Repeated`, which has no layers itself.
-      layers += keras_layers(part.template)
+  layers = [
+    layer
+    for part in parts(module)
+    if isinstance(part, KerasParameters)
+    for layer in part.layers
+  ]
   return _unique(s for layer in layers for s in with_sublayers(layer))
 
 

@@ -19,11 +19,11 @@ class Report:
     probe: its "gradient" is the number of evaluations of the backward solves.
   """
 
-  def __init__(self):
+  def __init__(self, probe: tf.Tensor | None = None):
     self.evaluations: list[tf.Tensor] = []
     self.failures: list[tf.Tensor] = []
     self.penalties: dict[str, list[tf.Tensor]] = {}
-    self.probe = tf.zeros([])
+    self.probe = tf.zeros([]) if probe is None else probe
 
   def add_penalty(self, name: str, value: tf.Tensor) -> None:
     self.penalties.setdefault(name, []).append(value)
@@ -39,7 +39,7 @@ def innermost() -> Report:
 
 
 @contextlib.contextmanager
-def flow_report() -> Iterator[Report]:
+def flow_report(probe: tf.Tensor | None = None) -> Iterator[Report]:
   """Collects what layers called inside the `with` block report of their work.
 
   ```python
@@ -54,9 +54,12 @@ def flow_report() -> Iterator[Report]:
   `FlowModel` does this itself. In a `tf.function` open the block inside of it. A cached
   result is no second report. Blocks nest, and each thread has its own; the innermost
   one gets the report.
+
+  Args:
+    probe: of the report; None makes one.
   """
   stack = _LOCAL.__dict__.setdefault('stack', [])
-  stack.append(Report())
+  stack.append(Report(probe))
   try:
     yield stack[-1]
   finally:

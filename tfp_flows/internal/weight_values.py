@@ -1,51 +1,140 @@
 """Layers as functions of their weights.
 
-`value` is how a layer reads a variable of its own, and inside of `substituted` gives
-another tensor in its place. Keras layers have the same from `keras.StatelessScope`.
+`value` is how a layer reads a variable of its own, `assign` how it changes one in a
+call; inside of `substituted` other tensors take their place. Keras layers have the same
+from `keras.StatelessScope`.
 """
 
 import contextlib
 import contextvars
 from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import tf_private
 
-__all__ = ['source', 'substituted', 'value']
+__all__ = [
+  'Salt',
+  'Substitution',
+  'assign',
+  'salts',
+  'set_salts',
+  'source',
+  'substituted',
+  'value',
+  'with_salts',
+]
 
 _current = contextvars.ContextVar('substituted weights', default=None)
 
 
-def source(variable: tf.Variable | tf.Tensor) -> tf.Variable | tf.Tensor:
-  """What stands for `variable` here: itself, or a substitute."""
+class Salt:
+  """What tells the noise of one layer from that of others, and is no weight.
+
+  Attributes:
+    numbers: int32, one or those of several steps.
+  """
+
+  def __init__(self, numbers: Any):
+    self.numbers = np.asarray(numbers, np.int32)
+
+
+def salts(module: tf.Module) -> list[Salt]:
+  """Those of `module` and of what is inside of it, in a fixed order."""
+  parts = (module, *module.submodules)
+  return [v for part in parts for v in vars(part).values() if isinstance(v, Salt)]
+
+
+def set_salts(module: tf.Module, numbers: np.ndarray) -> None:
+  """Gives the `salts` of `module` these numbers, one after the other."""
+  for salt, part in zip(salts(module), _divided(module, numbers)):
+    salt.numbers = part.numpy()
+
+
+def _divided(module, numbers):
+  """The part of each salt, in its shape."""
+  start = 0
+  for salt in salts(module):
+    size = salt.numbers.size
+    yield tf.reshape(numbers[start : start + size], salt.numbers.shape)
+    start += size
+
+
+def source(variable: Any) -> Any:
+  """What stands for `variable`, or a `Salt`, here: itself, or a substitute."""
   return (_current.get() or {}).get(id(variable), variable)
 
 
-def value(variable: tf.Variable | tf.Tensor) -> tf.Tensor:
-  """The tensor that stands for `variable` here."""
-  return tf.convert_to_tensor(source(variable))
+def value(variable: Any) -> tf.Tensor:
+  """The tensor that stands for `variable`, or a `Salt`, here."""
+  found = source(variable)
+  return tf.convert_to_tensor(found.numbers if isinstance(found, Salt) else found)
+
+
+def assign(variable: tf.Variable, tensor: tf.Tensor) -> None:
+  """Gives `variable`, or its substitute, a new value."""
+  substitutes = _current.get() or {}
+  if id(variable) in substitutes:
+    substitutes[id(variable)] = tensor
+  else:
+    variable.assign(tensor)
+
+
+class Substitution:
+  """What a `substituted` block has made of its tensors."""
+
+  def __init__(self, module, tensors, pairs, by_id, scope):
+    self._variables, self._tensors = module.variables, tensors
+    self._keras = {id(own): v for v, own in pairs}
+    self._by_id, self._scope = by_id, scope
+
+  def value(self, index: int) -> tf.Tensor:
+    """What the variable of that index is at the end of the block."""
+    variable = self._variables[index]
+    found = self._by_id[id(variable)]
+    if id(variable) in self._keras and found is self._tensors[index]:
+      found = self._scope.get_current_value(self._keras[id(variable)])
+    return tf.convert_to_tensor(found)
+
+  def is_assigned(self, index: int) -> bool:
+    """Whether it was assigned to."""
+    return self.value(index) is not self._tensors[index]
 
 
 @contextlib.contextmanager
-def substituted(module: tf.Module, tensors: Sequence[tf.Tensor]) -> Iterator[None]:
+def with_salts(module: tf.Module, row: tf.Tensor) -> Iterator[None]:
+  """Inside of it the numbers of all `salts` of `module` are those in `row`."""
+  found = {id(s): part for s, part in zip(salts(module), _divided(module, row))}
+  token = _current.set((_current.get() or {}) | found)
+  try:
+    yield
+  finally:
+    _current.reset(token)
+
+
+@contextlib.contextmanager
+def substituted(
+  module: tf.Module, tensors: Sequence[tf.Tensor]
+) -> Iterator[Substitution]:
   """Inside of it `module` has `tensors` for its `variables`, in their order.
 
   Raises:
     ValueError: in the end, if a trainable variable of `module` was read itself.
   """
   by_variable = {id(v): t for v, t in zip(module.variables, tensors, strict=True)}
-  pairs = [
-    (v, by_variable[id(own)]) for v, own in keras_parameters.keras_variables(module)
-  ]
-  token = _current.set((_current.get() or {}) | by_variable)
+  pairs = keras_parameters.keras_variables(module)
+  given = [(v, by_variable[id(own)]) for v, own in pairs]
+  by_id = (_current.get() or {}) | by_variable
+  token = _current.set(by_id)
   try:
-    with keras.StatelessScope(pairs):
+    with keras.StatelessScope(given) as scope:
       with tf_private.VariableWatcher() as watcher:
-        yield
+        yield Substitution(module, tensors, pairs, by_id, scope)
   finally:
     _current.reset(token)
   for variable in watcher.watched_variables():

@@ -27,6 +27,8 @@ __all__ = [
   'network_policy',
   'normalizing_flow',
   'preprocessing',
+  'repeated',
+  'repeated_pairs',
 ]
 
 tfb = tfp.bijectors
@@ -192,6 +194,29 @@ def normalizing_flow(
     tfb.Invert(flow),
     name=name,
   )
+
+
+def repeated(
+  steps: Sequence[Sequence[tfb.Bijector]], memory: str = 'stored', loop: bool = True
+) -> list[tfb.Bijector]:
+  """The layers of equal steps, in one `Repeated` if there are several."""
+  if len(steps) < 2:
+    return [layer for step in steps for layer in step]
+  joined = [
+    step[0] if len(step) == 1 else bijectors.Sequential(step, name='step')
+    for step in steps
+  ]
+  return [bijectors.Repeated(joined, memory, loop)]
+
+
+def repeated_pairs(
+  steps: Sequence[Sequence[tfb.Bijector]], memory: str = 'stored', loop: bool = True
+) -> list[tfb.Bijector]:
+  """`repeated` of steps of which every second one has another mask."""
+  even = len(steps) // 2 * 2
+  pairs = [[*steps[i], *steps[i + 1]] for i in range(0, even, 2)]
+  last = [layer for step in steps[even:] for layer in step]
+  return [*repeated(pairs, memory, loop), *last]
 
 
 def _all_to_bijector(kwargs):

@@ -45,6 +45,7 @@ def ffjord(
   alpha: float | None = 1e-6,
   base: str = 'normal',
   condition_size: int | None = None,
+  loop: bool = True,
   seed: int | None = None,
   dtype: Any = tf.float32,
   name: str = 'ffjord',
@@ -88,6 +89,8 @@ def ffjord(
     alpha: of the logit, see `Preprocess`.
     base: `'normal'` or `'logistic'`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
+    loop: whether graphs have equal flows in one loop, see `Repeated`, or, compiled for
+      longer, one after the other.
     seed: int, of all initial weights and the noise of the layers.
     dtype: `tf.float32` or `tf.float64`. Fields follow Keras's policy, but solvers of
       small tolerances follow the rounding of bfloat16, too, in many steps: there is
@@ -142,6 +145,7 @@ def ffjord(
     trainable_time=trainable_time,
     seeds=conditioners.SeedStream(seed),
     dtype=dtype,
+    loop=loop,
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   if is_image:
@@ -175,6 +179,7 @@ class _Blocks:
   trainable_time: bool
   seeds: conditioners.SeedStream
   dtype: tf.DType
+  loop: bool
 
   def __post_init__(self):
     if not self.final_time > 0.0:
@@ -186,9 +191,9 @@ class _Blocks:
       )
 
   def __call__(self, shape, count):
+    steps = []
     for _ in range(count):
-      yield from self._normalization(shape)
-      yield bijectors.FFJORD(
+      flow = bijectors.FFJORD(
         self._field(shape),
         shape,
         final_time=self._time(),
@@ -196,7 +201,9 @@ class _Blocks:
         dtype=self.dtype,
         **self.flow_options,
       )
-    yield from self._normalization(shape)
+      steps.append([*self._normalization(shape), flow])
+    layers = building.repeated(steps, loop=self.loop)
+    return [*layers, *self._normalization(shape)]
 
   def _normalization(self, shape):
     if self.normalization == 'act_norm':

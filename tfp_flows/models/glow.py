@@ -59,7 +59,7 @@ def glow(
       and scale per channel are trained; otherwise they are standard normals.
     act_norm_in_networks: whether the hidden layers of the convolutional
       networks are normalised too, see `ConvNet`.
-    dropout: in the networks, while training; then there is no loop.
+    dropout: in the networks, while training.
     num_bins: number of values of a pixel; None is 256 for `[H, W, C]` and 0,
       continuous data, for `[D]`.
     alpha: of the logit, see `Preprocess`; None centres as in the paper.
@@ -127,10 +127,7 @@ def glow(
         make(bijectors.ChannelMask(shape), network, **options),
       ]
       steps.append(bijectors.Sequential(step, name='step'))
-    if dropout:
-      layers += steps
-    else:
-      layers.append(bijectors.Repeated(steps, memory, loop))
+    layers.append(bijectors.Repeated(steps, memory, loop))
     is_last = i == num_levels - 1
     if learn_prior:
       layers.append(

@@ -31,6 +31,7 @@ def maf(
   alpha: float | None = 0.05,
   base: str = 'normal',
   condition_size: int | None = None,
+  loop: bool = True,
   precision: str | None = None,
   seed: int | None = None,
   dtype: Any = tf.float32,
@@ -62,6 +63,8 @@ def maf(
     alpha: of the logit, see `Preprocess`.
     base: `'normal'` or `'logistic'`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
+    loop: whether graphs have the layers in one loop, see `Repeated`, or, compiled for
+      longer, one after the other.
     precision: what the networks compute in: None is Keras's global policy,
       `'mixed_bfloat16'` is bfloat16 while the flow stays in float32, `'float32'` and
       `'float64'` are the dtype itself.
@@ -95,9 +98,9 @@ def maf(
   dtype = building.flow_dtype(dtype, 'maf')
   seeds = conditioners.SeedStream(seed)
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
+  steps = []
   for layer_order in _orders(order, num_layers):
-    if act_norm:
-      layers.append(bijectors.ActNorm(event_shape, dtype=dtype))
+    step = [bijectors.ActNorm(event_shape, dtype=dtype)] if act_norm else []
     fn = _transformer(transformer, event_shape[0], scale, dtype)
     network = conditioners.MADE(
       event_shape[0],
@@ -110,7 +113,9 @@ def maf(
       seed=seeds(),
       **building.network_policy(dtype, precision),
     )
-    layers.append(bijectors.Autoregressive(network, fn, event_shape, dtype))
+    step.append(bijectors.Autoregressive(network, fn, event_shape, dtype))
+    steps.append(step)
+  layers += building.repeated(steps, loop=loop)
   return building.normalizing_flow(layers, event_shape, base, dtype, name)
 
 

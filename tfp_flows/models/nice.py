@@ -30,6 +30,7 @@ def nice(
   alpha: float | None = None,
   condition_size: int | None = None,
   memory: str = 'stored',
+  loop: bool = True,
   precision: str | None = None,
   seed: int | None = None,
   dtype: Any = tf.float32,
@@ -53,6 +54,8 @@ def nice(
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     memory: `'stored'`, or `'reversible'` for gradients that need no stored
       activations, see `Sequential`.
+    loop: whether graphs have pairs of couplings in one loop, see `Repeated`, or,
+      compiled for longer, all one after the other.
     precision: what the networks compute in: None is Keras's global policy,
       `'mixed_bfloat16'` is bfloat16 while the flow stays in float32, `'float32'` and
       `'float64'` are the dtype itself.
@@ -86,17 +89,12 @@ def nice(
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   size = tf.TensorShape(event_shape).num_elements()
-  steps = []
-  if len(event_shape) > 1:
-    steps.append(tfb.Reshape([size], event_shape))
+  steps = [tfb.Reshape([size], event_shape)] if len(event_shape) > 1 else []
+  couplings = []
   for i in range(num_steps):
-    steps.append(
-      make(
-        building.alternating_mask(size, i),
-        conditioners.MLP,
-        hidden=[width] * num_hidden,
-      )
-    )
+    mask = building.alternating_mask(size, i)
+    couplings.append([make(mask, conditioners.MLP, hidden=[width] * num_hidden)])
+  steps += building.repeated_pairs(couplings, memory, loop)
   steps.append(bijectors.ActNorm([size], dtype=dtype))
   layers.append(bijectors.Sequential(steps, memory))
   return building.normalizing_flow(layers, event_shape, base, dtype, name)

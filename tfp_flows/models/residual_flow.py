@@ -43,6 +43,7 @@ def residual_flow(
   alpha: float | None = 0.05,
   base: str = 'normal',
   condition_size: int | None = None,
+  loop: bool = True,
   seed: int | None = None,
   dtype: Any = tf.float32,
   name: str = 'residual_flow',
@@ -93,6 +94,8 @@ def residual_flow(
     alpha: of the logit, see `Preprocess`; the paper has 0.05, and 1e-6 for MNIST.
     base: `'normal'` or `'logistic'`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
+    loop: whether graphs have equal blocks in one loop, see `Repeated`, or, compiled
+      for longer, one after the other.
     seed: int, of all initial weights and the noise of the layers.
     dtype: `tf.float32` or `tf.float64`. Networks compute in it, whatever Keras's
       policy: norms and iterated inverses need its digits.
@@ -149,6 +152,7 @@ def residual_flow(
       zero_last=zero_last,
       dtype=dtype.name,
     ),
+    loop,
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   if is_image:
@@ -195,11 +199,13 @@ class _Blocks:
   tolerance: float | None
   seeds: conditioners.SeedStream
   network_options: dict[str, Any]
+  loop: bool
 
   def __call__(self, shape, count, network, width, is_first=False):
     """`count` blocks; the first of an image has no leading activation."""
     dtype = self.network_options['dtype']
     num_layers = 3 if len(shape) == 3 else len(width) + 1
+    steps = []
     for i in range(count):
       branch = network(
         shape,
@@ -209,11 +215,13 @@ class _Blocks:
         seed=self.seeds(),
         **self.network_options,
       )
-      yield bijectors.ActNorm(shape, dtype=dtype)
-      yield bijectors.ResidualFlow(
+      flow = bijectors.ResidualFlow(
         branch, shape, self.log_det, self.tolerance, seed=self.seeds(), dtype=dtype
       )
-    yield bijectors.ActNorm(shape, dtype=dtype)
+      steps.append([bijectors.ActNorm(shape, dtype=dtype), flow])
+    layers = steps.pop(0) if is_first else []
+    layers += building.repeated(steps, loop=self.loop)
+    return [*layers, bijectors.ActNorm(shape, dtype=dtype)]
 
 
 def _estimator(name, num_terms=None):

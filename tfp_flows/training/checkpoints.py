@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.training import files
+from tfp_flows.training import older
 
 __all__ = ['CheckpointError', 'Checkpoints', 'DamagedCheckpoint', 'last_state']
 
@@ -162,15 +163,10 @@ class Checkpoints:
   @property
   def variables(self) -> list[keras.Variable]:
     """What checkpoints have."""
-    model = self._model
-    found = [*model.variables, *model.optimizer.variables]
-    if model.distribute_strategy.num_replicas_in_sync > 1:
-      # Each replica has metrics of its own, which only all of them together can read.
-      return found
-    return [*found, *model.metrics_variables]
+    return _variables(self._model)
 
   def _header(self, step):
-    shapes = [[v.dtype, list(v.shape)] for v in self.variables]
+    shapes = _shapes(self.variables)
     return dict(run=self._run, step=step, variables=shapes)
 
   def _read(self, step):
@@ -178,7 +174,9 @@ class Checkpoints:
     path = self.path(step)
     found, arrays, state = _load(path)
     expected = self._header(step)
-    arrays = self._completed(found, arrays, expected)
+    arrays = self._completed(found, arrays, self._model)
+    if found.get('variables') != expected['variables']:
+      arrays = self._of_separate_steps(found, arrays)
     for key in ('run', 'variables', 'step'):
       if found.get(key) != expected[key]:
         raise CheckpointError(
@@ -187,17 +185,41 @@ class Checkpoints:
         )
     return arrays, state
 
-  def _completed(self, found, arrays, expected):
+  def _completed(self, found, arrays, model):
     """`arrays` with what checkpoints of earlier versions lack, as it is now."""
-    later = {id(v) for v in getattr(self._model, 'condition_variables', [])}
-    is_old = [id(v) not in later for v in self.variables]
-    shapes = [s for s, old in zip(expected['variables'], is_old) if old]
-    if not later or found.get('variables') != shapes:
+    later = {id(v) for v in getattr(model, 'condition_variables', [])}
+    variables = _variables(model)
+    is_old = [id(v) not in later for v in variables]
+    if not later or found.get('variables') != _shapes(
+      v for v, old in zip(variables, is_old) if old
+    ):
       return arrays
-    found['variables'], arrays = expected['variables'], iter(arrays)
-    return [
-      next(arrays) if old else np.asarray(v) for v, old in zip(self.variables, is_old)
-    ]
+    found['variables'], arrays = _shapes(variables), iter(arrays)
+    return [next(arrays) if old else np.asarray(v) for v, old in zip(variables, is_old)]
+
+  def _of_separate_steps(self, found, arrays):
+    """`arrays` of a version whose equal steps were separate, as they are now."""
+    if not older.has_older(self._model):
+      return arrays
+    before = older.Older(self._model)
+    arrays = self._completed(found, arrays, before.model)
+    variables = _variables(before.model)
+    if found.get('variables') != _shapes(variables):
+      return arrays
+    found['variables'] = _shapes(self.variables)
+    return before.arrays(self.variables, variables, arrays)
+
+
+def _variables(model):
+  found = [*model.variables, *model.optimizer.variables]
+  if model.distribute_strategy.num_replicas_in_sync > 1:
+    # Each replica has metrics of its own, which only all of them together can read.
+    return found
+  return [*found, *model.metrics_variables]
+
+
+def _shapes(variables):
+  return [[v.dtype, list(v.shape)] for v in variables]
 
 
 def last_state(folder: str | os.PathLike) -> dict[str, Any] | None:

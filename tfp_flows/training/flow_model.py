@@ -21,6 +21,7 @@ from tfp_flows.training import inputs
 from tfp_flows.training import likelihood as likelihood_lib
 from tfp_flows.training import metrics
 from tfp_flows.training import model_inputs
+from tfp_flows.training import older
 from tfp_flows.training import paths
 from tfp_flows.training import steps
 from tfp_flows.training import strategies
@@ -428,6 +429,22 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     found = [getattr(part, 'condition_variables', []) for part in parts]
     ids = {id(v) for variables in found for v in variables}
     return [v for v in self._flow_variables if id(v.value) in ids]
+
+  def load_weights(self, filepath, **kwargs) -> None:
+    """Like `keras.Model.load_weights`, also of files of earlier versions."""
+    try:
+      super().load_weights(filepath, **kwargs)
+    except ValueError:
+      if not older.has_older(self):
+        raise
+      before = older.Older(self)
+      try:
+        super(FlowModel, before.model).load_weights(filepath, **kwargs)
+      except ValueError:
+        before = None
+      if before is None:
+        raise
+      before.assign()
 
   def load_own_variables(self, store) -> None:
     own = [*self._trainable_variables, *self._non_trainable_variables]

@@ -103,11 +103,6 @@ class _Observer:
 def _measurement(model):
   """A compiled function of examples, condition and seed."""
   likelihood, distribution = model.likelihood, model.distribution
-  networks = [
-    n
-    for n in bijectors.networks_with_norms(distribution)
-    if hasattr(n, 'lipschitz_bound')
-  ]
 
   def measure(x, condition, seed):
     found, observer = {}, _Observer()
@@ -125,8 +120,9 @@ def _measurement(model):
     diagonals = observer.reported.get('log_diagonal')
     if diagonals:
       found['min_lu_diagonal'] = tf.exp(-_largest([-d for d in diagonals]))
-    if networks:
-      found['lipschitz_bound'] = _largest([n.lipschitz_bound() for n in networks])
+    bounds = bijectors.at_networks_with_norms(distribution, _lipschitz_bound)
+    if any(bound is not None for bound in bounds):
+      found['lipschitz_bound'] = _largest([b for b in bounds if b is not None])
     ranges = dict(preprocessed=observer.preprocessed[:1])
     if model.dequantization is not None:
       ranges['dequantized'] = [v]
@@ -137,6 +133,10 @@ def _measurement(model):
     return found
 
   return tf.function(measure, autograph=False)
+
+
+def _lipschitz_bound(network):
+  return network.lipschitz_bound() if hasattr(network, 'lipschitz_bound') else None
 
 
 def _largest(values):

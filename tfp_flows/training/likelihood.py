@@ -54,7 +54,7 @@ class Likelihood:
     self.dequantization = dequantization or _default_dequantization(distribution)
     self._condition_size = keras_parameters.condition_size(distribution)
     # Continuous and residual flows know it.
-    parts = distribution.submodules
+    parts = keras_parameters.parts(distribution)
     self._has_estimates = any(hasattr(part, 'is_estimated') for part in parts)
     self._layers = [
       m for m in distribution.submodules if isinstance(m, flow_bijector.FlowBijector)

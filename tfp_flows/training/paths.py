@@ -3,6 +3,7 @@
 import tensorflow_probability as tfp
 
 from tfp_flows import bijectors
+from tfp_flows.internal import keras_parameters
 
 __all__ = ['at_share', 'continuous_layers']
 
@@ -10,8 +11,9 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def continuous_layers(distribution: tfd.Distribution) -> list[bijectors.FFJORD]:
-  """The continuous flows inside of a distribution."""
-  return [m for m in distribution.submodules if isinstance(m, bijectors.FFJORD)]
+  """The continuous flows of a distribution; of a `Repeated` those of its template."""
+  parts = keras_parameters.parts(distribution)
+  return [m for m in parts if isinstance(m, bijectors.FFJORD)]
 
 
 def at_share(
@@ -27,7 +29,7 @@ def at_share(
   """
   if share == 1.0:
     return distribution
-  layers = list(distribution.bijector.bijector.bijectors)
+  layers = _separate(distribution.bijector.bijector.bijectors)
   left = share * sum(_duration(layer) for layer in layers)
   passed = []
   for layer in reversed(layers):
@@ -45,6 +47,19 @@ def at_share(
     tfb.Invert(bijectors.Sequential(passed)),
     kwargs_split_fn=lambda kwargs: ({}, kwargs),
   )
+
+
+def _separate(layers):
+  """The layers, with the steps of `Repeated` one by one."""
+  found = []
+  for layer in layers:
+    if isinstance(layer, bijectors.Repeated):
+      found += _separate(layer.separate())
+    elif isinstance(layer, bijectors.Sequential):
+      found += _separate(layer.bijectors)
+    else:
+      found.append(layer)
+  return found
 
 
 def _duration(layer):

@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows import bijectors
+from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import tf_private
 
 __all__ = [
@@ -226,7 +227,7 @@ def has_xla(module: tf.Module, strategy: tf.distribute.Strategy) -> bool:
   over the replicas themselves, as `MovingBatchNorm`.
   """
   if strategy.num_replicas_in_sync > 1 and any(
-    isinstance(m, bijectors.MovingBatchNorm) for m in module.submodules
+    isinstance(m, bijectors.MovingBatchNorm) for m in keras_parameters.parts(module)
   ):
     return False
   devices = strategy.extended.worker_devices

@@ -1,0 +1,94 @@
+"""Files of versions whose equal steps were layers of their own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+from tests import test_util
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def separate_flow(seed):
+  """`tff.residual_flow` as it was, with each block for itself."""
+  layers = []
+  for i in range(3):
+    branch = tff.LipschitzMLP([2], [4], coeff=0.7**0.5, seed=seed + i)
+    layers += [tff.ActNorm([2]), tff.ResidualFlow(branch, [2], seed=i)]
+  flow = tff.Sequential([*layers, tff.ActNorm([2])])
+  base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
+  return tff.Flow(base, tfb.Invert(flow))
+
+
+def flow_of_now(**options):
+  return tff.residual_flow([2], num_blocks=3, width=4, num_hidden=1, **options)
+
+
+def trained(distribution, optimizer='adam', seed=0):
+  model = tff.FlowModel(distribution, seed=seed)
+  options = dict(use_ema=True) if optimizer == 'adamw' else {}
+  kinds = dict(adam='Adam', adamax='Adamax', adamw='AdamW')
+  optimizer = getattr(keras.optimizers, kinds[optimizer])(1e-2, **options)
+  model.compile(optimizer, jit_compile=False)
+  x = data()
+  model.adapt(x)
+  model.fit(x, batch_size=32, verbose=0, shuffle=False)
+  return model
+
+
+def data():
+  return 2.0 * test_util.normal([64, 2], 'float32').numpy() + 1.0
+
+
+def exact(model):
+  return model.log_prob(data(), estimator=tff.ExactLogDet())
+
+
+def test_weights(tmp_path):
+  old = trained(separate_flow(0))
+  old.save_weights(tmp_path / 'w.weights.h5')
+  new = tff.FlowModel(flow_of_now(seed=9))
+  assert np.abs(exact(new) - exact(old)).max() > 0.1
+  new.load_weights(tmp_path / 'w.weights.h5')
+  np.testing.assert_allclose(exact(new), exact(old), atol=1e-5)
+
+
+@pytest.mark.parametrize('optimizer', ['adamax', 'adamw'])
+def test_checkpoints_go_on_as_they_would_have(tmp_path, optimizer):
+  old = trained(separate_flow(0), optimizer)
+  checkpoints = tff.Checkpoints(tmp_path, old)
+  checkpoints.save(2, dict(epoch=1))
+  new = trained(flow_of_now(seed=9), optimizer, seed=5)
+  assert tff.Checkpoints(tmp_path, new).restore() == dict(epoch=1)
+  np.testing.assert_allclose(exact(new), exact(old), atol=1e-5)
+  assert len(squared_slots(old)) == (3 if optimizer == 'adamw' else 2)
+  np.testing.assert_allclose(squared_slots(new), squared_slots(old), rtol=1e-5)
+  assert int(new.optimizer.iterations) == int(old.optimizer.iterations) == 2
+
+
+def squared_slots(model):
+  """The squares of what the optimizer has for the weights, summed for each kind."""
+  kinds = [
+    v
+    for v in vars(model.optimizer).values()
+    if isinstance(v, list)
+    and len(v) == len(model.trainable_variables)
+    and v[0] is not model.trainable_variables[0]
+  ]
+  return [sum(np.sum(np.square(v)) for v in kind) for kind in kinds]
+
+
+@pytest.mark.parametrize('other', [dict(width=5), dict(num_blocks=4)])
+def test_files_of_other_models_are_refused(tmp_path, other):
+  old = trained(separate_flow(0))
+  old.save_weights(tmp_path / 'w.weights.h5')
+  tff.Checkpoints(tmp_path, old).save(2, {})
+  options = dict(num_blocks=3, width=4, num_hidden=1, seed=0) | other
+  new = tff.FlowModel(tff.residual_flow([2], **options))
+  new.compile('adam', jit_compile=False)
+  with pytest.raises(ValueError):
+    new.load_weights(tmp_path / 'w.weights.h5')
+  with pytest.raises(tff.CheckpointError, match='its variables differ'):
+    tff.Checkpoints(tmp_path, new).restore()

@@ -1,0 +1,138 @@
+"""Files of models whose equal steps were layers of their own.
+
+Earlier versions of the builders made each step for itself; now a `Repeated` has one
+variable for all of them. `Older` is a model as it was then, into which old files fit,
+and says which of its variables are the rows of which one now.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow_probability as tfp
+
+from tfp_flows import bijectors
+from tfp_flows import distributions
+
+__all__ = ['Older', 'has_older']
+
+tfb = tfp.bijectors
+
+
+def has_older(model: Any) -> bool:
+  """Whether `model` is of a builder and has a `Repeated`, and `Older` knows it."""
+  distribution = getattr(model, 'distribution', None)
+  return isinstance(distribution, distributions.Flow) and any(
+    isinstance(part, bijectors.Repeated) for part in distribution.submodules
+  )
+
+
+class Older:
+  """The model of a builder with its steps one by one.
+
+  Attributes:
+    model: a `FlowModel`, which shares all but the steps with the one of now.
+  """
+
+  def __init__(self, model: Any):
+    self._new, self._rows = model, {}
+    distribution = model.distribution
+    layers = self._separate(distribution.bijector.bijector)
+    separate = distributions.Flow(
+      distribution.distribution, tfb.Invert(layers[0]), name=distribution.name
+    )
+    self.model = type(model)(separate, model.dequantization, seed=0)
+    if model.compiled:
+      cls, config = type(model.optimizer), model.optimizer.get_config()
+      self.model.compile(cls.from_config(config), jit_compile=False)
+      self.model.optimizer.build(self.model.trainable_variables)
+
+  def _separate(self, bijector) -> list[tfb.Bijector]:
+    if isinstance(bijector, bijectors.Repeated):
+      steps = bijector.separate()
+      columns = zip(*(step.variables for step in steps))
+      self._rows |= {id(v): rows for v, rows in zip(bijector.variables, columns)}
+      return [part for step in steps for part in _parts(step)]
+    if isinstance(bijector, bijectors.Multiscale):
+      levels = [self._separate(level)[0] for level in bijector.levels]
+      return [type(bijector)(**dict(bijector.parameters, levels=levels))]
+    if not isinstance(bijector, bijectors.Sequential):
+      return [bijector]
+    layers = [part for b in bijector.bijectors for part in self._separate(b)]
+    return [bijector.with_bijectors(layers)]
+
+  def assign(self) -> None:
+    """Gives the weights of `model` to the one of now."""
+    pairs = self._pairs(self._new.variables, self.model.variables)
+    for variable, sources in pairs:
+      variable.assign(_stacked([np.asarray(s) for s in sources], variable))
+
+  def arrays(
+    self,
+    variables: Sequence[keras.Variable],
+    older: Sequence[keras.Variable],
+    arrays: Sequence[np.ndarray],
+  ) -> list[np.ndarray]:
+    """What a checkpoint of `variables` has, if one of `older` has `arrays`.
+
+    Args:
+      variables: of the model of now, with those of its optimizer and its metrics.
+      older: of `model`, likewise.
+      arrays: one for each of `older`.
+    """
+    found = {id(v): array for v, array in zip(older, arrays, strict=True)}
+    return [
+      _stacked([found[id(s)] for s in sources], variable)
+      for variable, sources in self._pairs(variables, older)
+    ]
+
+  def _pairs(self, variables, older):
+    """Each of `variables` with the older ones that are its rows, or it itself."""
+    rows = {id(own) for rows in self._rows.values() for own in rows}
+    shared = {id(v.value) for v in variables} & {id(v.value) for v in older}
+    by_value = {id(v.value): v for v in older}
+    sources = {}
+    for v in variables:
+      if id(v.value) in self._rows:
+        sources[id(v)] = [by_value[id(own)] for own in self._rows[id(v.value)]]
+      elif id(v.value) in shared:
+        sources[id(v)] = [by_value[id(v.value)]]
+    if self._new.compiled:
+      sources |= self._of_slots(sources)
+    used = {id(s) for found in sources.values() for s in found}
+    left = iter(v for v in older if id(v) not in used and id(v.value) not in rows)
+    return [(v, sources.get(id(v)) or [next(left)]) for v in variables]
+
+  def _of_slots(self, sources):
+    """The same for what an optimizer has for each weight that it trains."""
+    new, old = self._new.optimizer, self.model.optimizer
+    trained, found = self._new.trainable_variables, {}
+    index = {id(v): i for i, v in enumerate(self.model.trainable_variables)}
+    for name, slots in vars(new).items():
+      if not _are_slots(slots, trained):
+        continue
+      of_old = getattr(old, name)
+      for variable, slot in zip(trained, slots):
+        if id(variable) in sources:
+          found[id(slot)] = [of_old[index[id(s)]] for s in sources[id(variable)]]
+    return found
+
+
+def _are_slots(values, trained):
+  return (
+    isinstance(values, list)
+    and len(values) == len(trained)
+    and all(isinstance(v, keras.Variable) for v in values)
+    and not any(a is b for a, b in zip(values, trained))
+  )
+
+
+def _parts(step):
+  """The layers of one step."""
+  is_step = isinstance(step, bijectors.Sequential) and step.name.startswith('step')
+  return step.bijectors if is_step else [step]
+
+
+def _stacked(arrays, variable):
+  return arrays[0] if arrays[0].shape == variable.shape else np.stack(arrays)
