@@ -312,8 +312,8 @@ def test_a_stack_is_a_density():
     dtype='float64',
   )
   test_util.perturb(flow, 0.2)
-  assert sum(isinstance(m, tff.FFJORD) for m in flow.submodules) == 2
-  assert sum(isinstance(m, tff.MovingBatchNorm) for m in flow.submodules) == 3
+  assert sum(isinstance(m, tff.FFJORD) for m in test_util.layers(flow)) == 2
+  assert sum(isinstance(m, tff.MovingBatchNorm) for m in test_util.layers(flow)) == 3
   x, log_prob = flow.experimental_sample_and_log_prob(5, seed=1)
   np.testing.assert_allclose(flow.log_prob(tf.identity(x)), log_prob, atol=1e-5)
   axis = np.linspace(-9, 9, 121)
