@@ -157,6 +157,7 @@ class Additive(serialization.Configurable):
   """
 
   params_per_dim = 1
+  sensitivity = 1
 
   @property
   def parameters(self) -> dict[str, Any]:
@@ -194,6 +195,7 @@ class Affine(tf.Module, serialization.Configurable):
 
   params_per_dim = 2
   params_first = True
+  sensitivity = 1
 
   def __init__(
     self,
@@ -266,6 +268,7 @@ class RationalQuadratic(serialization.Configurable):
   """
 
   params_first = False
+  sensitivity = 4
 
   def __init__(self, num_bins: int = 8, bound: float = 5.0, min_bin_size: float = 1e-2):
     """Creates the transformer.

@@ -49,6 +49,7 @@ class ConvNet(network.Network):
     dropout: float = 0.0,
     seed: int | None = None,
     dtype: Any = None,
+    depth: int | None = 16,
     name: str | None = None,
   ):
     """Creates and builds the network.
@@ -64,6 +65,8 @@ class ConvNet(network.Network):
       dropout: fraction of the hidden channels dropped in training, per image.
       seed: int, of the initial weights and of dropout.
       dtype: Keras dtype or policy.
+      depth: number of networks that the flow applies one after the other, for the
+        size of its first steps, see `output_scale`; None does not scale the output.
       name: name of the layer.
     """
     super().__init__(name=name, dtype=dtype)
@@ -85,6 +88,8 @@ class ConvNet(network.Network):
       for size in hidden
     ]
     self._norms = [ScaleAndShift(dtype=policy) for _ in hidden if act_norm]
+    fan_in = last**2 * (width if hidden else input_shape[-1])
+    self._scale_output(fan_in, depth)
     self._output = SameConv2D(channels, last, kernel_initializer='zeros', dtype=policy)
     self._dropout = keras.layers.SpatialDropout2D(dropout, seed=seeds(), dtype=policy)
     shape = (None, *input_shape)
@@ -124,7 +129,7 @@ class ConvNet(network.Network):
             self._norms[i].adapt(x)
           x = self._norms[i](x)
         x = shapes.with_flat_batch(self._dropout, self._activation(x), 3)
-    return x
+    return self.output_scale * x
 
 
 class SameConv2D(keras.layers.Conv2D):

@@ -3,9 +3,40 @@
 import keras
 import numpy as np
 
+from tfp_flows.internal import checks
 from tfp_flows.internal import seeds
 
-__all__ = ['SeedStream']
+__all__ = ['SeedStream', 'output_scale']
+
+# A learning rate of 1e-3, at which a flow should start, times this is 1.
+_FAN_IN_TIMES_DEPTH = 1000.0
+
+
+def output_scale(fan_in: int, depth: int | None) -> float:
+  """The constant that the output of a network is multiplied by.
+
+    `min(1, 1000 / (fan_in * depth))`
+
+  The last layer of a network starts at zero. Adam's first steps, whatever the gradient
+  is, change each of its weights by the learning rate, and those of one unit so that
+  they add up: its output changes by the learning rate times the sum of `fan_in`
+  activations. So do the outputs of all `depth` networks of a flow, whose changes
+  multiply. Without the constant the first step of a deep or wide flow is one of
+  hundreds of nats in a random direction; with it, it is about as large for all, and
+  that of a small one, which it leaves alone [(Yang et al., 2021)][1].
+
+  Args:
+    fan_in: number of inputs of a unit of the last layer.
+    depth: number of networks whose changes multiply; None is 1.0 as the constant.
+
+  #### References
+
+  [1]: Greg Yang et al. Tensor Programs V: Tuning Large Neural Networks via Zero-Shot
+       Hyperparameter Transfer. In _NeurIPS_, 2021. https://arxiv.org/abs/2203.03466
+  """
+  if depth is None:
+    return 1.0
+  return min(1.0, _FAN_IN_TIMES_DEPTH / (fan_in * checks.as_count(depth, 'depth')))
 
 
 class SeedStream:

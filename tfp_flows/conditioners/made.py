@@ -60,6 +60,7 @@ class MADE(network.Network):
     params_first: bool = True,
     seed: int | None = None,
     dtype: Any = None,
+    depth: int | None = 16,
     name: str | None = None,
   ):
     """Creates and builds the network.
@@ -76,6 +77,8 @@ class MADE(network.Network):
         or `[D, P]`, as `RationalQuadratic` does.
       seed: int, of the initial weights and of a random order.
       dtype: Keras dtype or policy.
+      depth: number of networks that the flow applies one after the other, for the
+        size of its first steps, see `output_scale`; None does not scale the output.
       name: name of the layer.
 
     Raises:
@@ -105,6 +108,8 @@ class MADE(network.Network):
         self._masks(), [seeds.he_normal() for _ in hidden], fillvalue='zeros'
       )
     ]
+    fan_in = hidden[-1] if hidden else size
+    self._scale_output(fan_in, depth)
     if condition_size is not None:
       self._add_condition = condition_lib.AddCondition(
         condition_size,
@@ -127,7 +132,7 @@ class MADE(network.Network):
         x = self._add_condition(x, condition)
       if i < len(self._degrees):
         x = self._activation(x)
-    return x
+    return self.output_scale * x
 
   @property
   def output_sizes(self) -> tuple[int, int]:

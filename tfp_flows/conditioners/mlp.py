@@ -34,6 +34,7 @@ class MLP(network.Network):
     dropout: float = 0.0,
     seed: int | None = None,
     dtype: Any = None,
+    depth: int | None = 16,
     name: str | None = None,
   ):
     """Creates and builds the network.
@@ -47,6 +48,8 @@ class MLP(network.Network):
       dropout: fraction of the hidden units dropped in training.
       seed: int, of the initial weights and of dropout.
       dtype: Keras dtype or policy.
+      depth: number of networks that the flow applies one after the other, for the
+        size of its first steps, see `output_scale`; None does not scale the output.
       name: name of the layer.
     """
     super().__init__(name=name, dtype=dtype)
@@ -59,6 +62,7 @@ class MLP(network.Network):
     self._hidden = [
       Dense(n, kernel_initializer=seeds.he_normal(), dtype=policy) for n in hidden
     ]
+    self._scale_output(widths[-1], depth)
     self._output = Dense(output_size, kernel_initializer='zeros', dtype=policy)
     self._dropout = keras.layers.Dropout(dropout, seed=seeds(), dtype=policy)
     for layer, width in zip([*self._hidden, self._output], widths):
@@ -81,7 +85,7 @@ class MLP(network.Network):
         x = self._add_condition(x, condition)
       if i < len(self._hidden):
         x = self._dropout(self._activation(x))
-    return x
+    return self.output_scale * x
 
 
 class Dense(keras.layers.Dense):

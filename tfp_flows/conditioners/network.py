@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_flows.conditioners import initializers
+
 __all__ = ['Network']
 
 
@@ -34,6 +36,25 @@ class Network(keras.layers.Layer):
         f'without loss scaling. Pass mixed_bfloat16, or set it by '
         f'`keras.config.set_dtype_policy`.'
       )
+
+  def _scale_output(self, fan_in, depth):
+    # A weight, so that files that were written before it was there have another.
+    self.output_scale = self.add_weight(
+      initializer=keras.initializers.Constant(initializers.output_scale(fan_in, depth)),
+      trainable=False,
+      name='output_scale',
+    )
+
+  def load_own_variables(self, store) -> None:
+    scale = getattr(self, 'output_scale', None)
+    own = [*self._trainable_variables, *self._non_trainable_variables]
+    there = [v for v in own if v is not scale]
+    if scale is None or len(store.keys()) != len(there):
+      super().load_own_variables(store)
+      return
+    for i, variable in enumerate(there):  # The file is of a version without it.
+      variable.assign(store[f'{i}'])
+    scale.assign(1.0)
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> 'Network':

@@ -51,6 +51,7 @@ class ResNet(network.Network):
     dropout: float = 0.0,
     seed: int | None = None,
     dtype: Any = None,
+    depth: int | None = 16,
     name: str | None = None,
   ):
     """Creates and builds the network.
@@ -64,6 +65,8 @@ class ResNet(network.Network):
       dropout: fraction of the hidden channels dropped in training, per image.
       seed: int, of the initial weights and of dropout.
       dtype: Keras dtype or policy.
+      depth: number of networks that the flow applies one after the other, for the
+        size of its first steps, see `output_scale`; None does not scale the output.
       name: name of the layer.
     """
     super().__init__(name=name, dtype=dtype)
@@ -78,6 +81,7 @@ class ResNet(network.Network):
 
     self._input = conv(3)
     self._blocks = [(conv(3), conv(3)) for _ in range(blocks)]
+    self._scale_output(width, depth)
     self._output = conv_net.SameConv2D(
       channels, 1, kernel_initializer='zeros', dtype=policy
     )
@@ -108,7 +112,7 @@ class ResNet(network.Network):
   def _residual(self, h):
     for first, second in self._blocks:
       h += second(self._dropout(tf.nn.relu(first(tf.nn.relu(h)))))
-    return self._output(tf.nn.relu(h))
+    return self.output_scale * self._output(tf.nn.relu(h))
 
 
 class _WeightNormConv2D(keras.layers.Layer):

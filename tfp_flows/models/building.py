@@ -48,6 +48,7 @@ class Couplings:
     dropout: of the networks.
     dtype: of the flow.
     seeds: source of the seeds of all weights.
+    depth: number of couplings of the flow.
     precision: of the networks, see `network_policy`.
   """
 
@@ -57,6 +58,7 @@ class Couplings:
   dropout: float
   dtype: tf.DType
   seeds: conditioners.SeedStream
+  depth: int | None
   precision: str | None = None
 
   def __post_init__(self):
@@ -66,14 +68,16 @@ class Couplings:
         f'{self.kind!r}.'
       )
 
-  def network_options(self) -> dict[str, Any]:
-    """Arguments that every conditioner takes."""
-    return dict(
+  def network_options(self, **others: Any) -> dict[str, Any]:
+    """Arguments that every conditioner takes, and `others`, which may replace them."""
+    options = dict(
       condition_size=self.condition_size,
       dropout=self.dropout,
       seed=self.seeds(),
+      depth=self.depth,
       **network_policy(self.dtype, self.precision),
     )
+    return options | others
 
   def transformer(self, channels: int) -> bijectors.Affine:
     if self.kind == 'affine':
@@ -88,10 +92,11 @@ class Couplings:
     """A coupling whose conditioner is `network(shape, outputs, **options)`."""
     channels = mask.changed_shape[-1]
     transformer = self.transformer(channels)
+    options = dict(depth=self.depth * transformer.sensitivity) | options
     net = network(
       mask.kept_shape,
       channels * transformer.params_per_dim,
-      **self.network_options() | options,
+      **self.network_options(**options),
     )
     return bijectors.Coupling(mask, net, transformer, self.dtype)
 

@@ -107,6 +107,7 @@ def glow(
     dropout,
     dtype,
     conditioners.SeedStream(seed),
+    num_levels * num_steps,
     precision,
   )
   network, options = conditioners.MLP, dict(hidden=[width, width])
@@ -149,11 +150,11 @@ def _split_prior(shape, make):
   outputs = 2 * mask.changed_shape[-1]
   if len(shape) == 3:
     network = conditioners.ConvNet(
-      mask.kept_shape, outputs, kernel_sizes=(3,), **make.network_options()
+      mask.kept_shape, outputs, **make.network_options(kernel_sizes=(3,), depth=1)
     )
   else:
     network = conditioners.MLP(
-      mask.kept_shape, outputs, hidden=(), **make.network_options()
+      mask.kept_shape, outputs, **make.network_options(hidden=(), depth=1)
     )
   return bijectors.AffineCoupling(
     mask, network, scale='clamp', dtype=make.dtype, name='split_prior'

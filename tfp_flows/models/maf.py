@@ -111,6 +111,7 @@ def maf(
       condition_size,
       params_first=transformer == 'affine',
       seed=seeds(),
+      depth=num_layers * fn.sensitivity,
       **building.network_policy(dtype, precision),
     )
     step.append(bijectors.Autoregressive(network, fn, event_shape, dtype))

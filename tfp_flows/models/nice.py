@@ -85,6 +85,7 @@ def nice(
     dropout,
     dtype,
     conditioners.SeedStream(seed),
+    num_steps,
     precision,
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)

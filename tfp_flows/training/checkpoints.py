@@ -186,16 +186,14 @@ class Checkpoints:
     return arrays, state
 
   def _completed(self, found, arrays, model):
-    """`arrays` with what checkpoints of earlier versions lack, as it is now."""
-    later = {id(v) for v in getattr(model, 'condition_variables', [])}
+    """`arrays` with what checkpoints of earlier versions lack."""
     variables = _variables(model)
-    is_old = [id(v) not in later for v in variables]
-    if not later or found.get('variables') != _shapes(
-      v for v, old in zip(variables, is_old) if old
-    ):
-      return arrays
-    found['variables'], arrays = _shapes(variables), iter(arrays)
-    return [next(arrays) if old else np.asarray(v) for v, old in zip(variables, is_old)]
+    for lacking in older.lacking(model):
+      there = [v for v in variables if id(v) not in lacking]
+      if lacking and found.get('variables') == _shapes(there):
+        found['variables'], given = _shapes(variables), iter(arrays)
+        return [lacking[id(v)] if id(v) in lacking else next(given) for v in variables]
+    return arrays
 
   def _of_separate_steps(self, found, arrays):
     """`arrays` of a version whose equal steps were separate, as they are now."""

@@ -424,7 +424,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
 
   @property
   def condition_variables(self) -> list[keras.Variable]:
-    """Shift and scale of the condition, which files of earlier versions lack."""
+    """Shift and scale of the condition."""
     parts = [self.distribution, *self.distribution.submodules]
     found = [getattr(part, 'condition_variables', []) for part in parts]
     ids = {id(v) for variables in found for v in variables}
@@ -448,14 +448,16 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
 
   def load_own_variables(self, store) -> None:
     own = [*self._trainable_variables, *self._non_trainable_variables]
-    later = {id(v) for v in self.condition_variables}
-    old = [v for v in own if id(v) not in later]
-    if not later or len(store.keys()) != len(old):
-      super().load_own_variables(store)
-      return
-    for i, variable in enumerate(old):
-      variable.assign(store[f'{i}'])
-    _reset_condition(self.condition_variables)
+    for lacking in older.lacking(self):
+      there = [v for v in own if id(v) not in lacking]
+      if lacking and len(store.keys()) == len(there):
+        for i, variable in enumerate(there):
+          variable.assign(store[f'{i}'])
+        for variable in own:
+          if id(variable) in lacking:
+            variable.assign(lacking[id(variable)])
+        return
+    super().load_own_variables(store)
 
   def get_config(self) -> dict[str, Any]:
     """The distribution and the other arguments, for `save` and `keras.saving`.
@@ -495,13 +497,6 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     self.compile(**config)
     if is_built:
       self.optimizer.build(self.trainable_variables)
-
-
-def _reset_condition(variables):
-  """Lets the condition pass as it is."""
-  for variable in variables:
-    neutral = np.zeros if len(variable.shape) == 2 else np.ones
-    variable.assign(neutral(variable.shape))
 
 
 def _first_examples(dataset, count):

@@ -1,10 +1,11 @@
-"""Files of models whose equal steps were layers of their own.
+"""Files of earlier versions: weights that they lack, and steps that were separate.
 
 Earlier versions of the builders made each step for itself; now a `Repeated` has one
 variable for all of them. `Older` is a model as it was then, into which old files fit,
 and says which of its variables are the rows of which one now.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,31 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows import distributions
 
-__all__ = ['Older', 'has_older']
+__all__ = ['Older', 'has_older', 'lacking']
 
 tfb = tfp.bijectors
+
+_OUTPUT_SCALE = re.compile(r'output_scale(_\d+)?$')
+
+
+def lacking(model: Any) -> list[dict[int, np.ndarray]]:
+  """What files of earlier versions lack, the latest first.
+
+  Args:
+    model: a `keras.Model`.
+
+  Returns:
+    For each version the values that these variables, by their `id`, had there.
+  """
+  scales = {
+    id(v): np.ones(v.shape) for v in model.variables if _OUTPUT_SCALE.search(v.name)
+  }
+  # The condition passes as it is; the shift has an axis more than the scale.
+  conditions = {
+    id(v): np.zeros(v.shape) if len(v.shape) == 2 else np.ones(v.shape)
+    for v in getattr(model, 'condition_variables', [])
+  }
+  return [scales, scales | conditions]
 
 
 def has_older(model: Any) -> bool:
