@@ -1,5 +1,6 @@
 """Glow's convolutional network."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,7 +120,8 @@ class ConvNet(network.Network):
     return self._run(x, condition)
 
   def _run(self, x, condition, adapt=False):
-    for i, layer in enumerate([*self._hidden, self._output]):
+    last = functools.partial(self._output, **self._scaled(self._output))
+    for i, layer in enumerate([*self._hidden, last]):
       x = shapes.with_flat_batch(layer, x, 3)
       if i == 0 and self.condition_size is not None:
         x = self._add_condition(x, condition)
@@ -129,7 +131,7 @@ class ConvNet(network.Network):
             self._norms[i].adapt(x)
           x = self._norms[i](x)
         x = shapes.with_flat_batch(self._dropout, self._activation(x), 3)
-    return self.output_scale * x
+    return x
 
 
 class SameConv2D(keras.layers.Conv2D):
@@ -145,7 +147,10 @@ class SameConv2D(keras.layers.Conv2D):
       **kwargs,
     )
 
-  def call(self, x):
+  def call(self, x, kernel=None, bias=None):
+    """With other weights than its own, if they are given."""
+    if kernel is not None:
+      return convolution.conv2d(x, kernel) + bias
     y = convolution.conv2d(x, tf.convert_to_tensor(self.kernel))
     return y + self.bias if self.use_bias else y
 

@@ -1,5 +1,7 @@
 """Seeded initial weights."""
 
+import math
+
 import keras
 import numpy as np
 
@@ -15,7 +17,7 @@ _FAN_IN_TIMES_DEPTH = 1000.0
 def output_scale(fan_in: int, depth: int | None) -> float:
   """The constant that the output of a network is multiplied by.
 
-    `min(1, 1000 / (fan_in * depth))`
+    `min(1, 1000 / (fan_in * depth))`, rounded to a power of two
 
   The last layer of a network starts at zero. Adam's first steps, whatever the gradient
   is, change each of its weights by the learning rate, and those of one unit so that
@@ -23,7 +25,8 @@ def output_scale(fan_in: int, depth: int | None) -> float:
   activations. So do the outputs of all `depth` networks of a flow, whose changes
   multiply. Without the constant the first step of a deep or wide flow is one of
   hundreds of nats in a random direction; with it, it is about as large for all, and
-  that of a small one, which it leaves alone [(Yang et al., 2021)][1].
+  that of a small one, which it leaves alone [(Yang et al., 2021)][1]. Powers of two
+  round no number, whatever a compiler makes of them.
 
   Args:
     fan_in: number of inputs of a unit of the last layer.
@@ -36,7 +39,8 @@ def output_scale(fan_in: int, depth: int | None) -> float:
   """
   if depth is None:
     return 1.0
-  return min(1.0, _FAN_IN_TIMES_DEPTH / (fan_in * checks.as_count(depth, 'depth')))
+  ratio = _FAN_IN_TIMES_DEPTH / (fan_in * checks.as_count(depth, 'depth'))
+  return min(1.0, 2.0 ** round(math.log2(ratio)))
 
 
 class SeedStream:

@@ -127,12 +127,13 @@ class MADE(network.Network):
 
   def call(self, x, condition=None):
     for i, (layer, mask) in enumerate(zip(self._dense, self._masks())):
-      x = shapes.with_flat_batch(functools.partial(layer, visible=mask), x, 1)
+      own = self._scaled(layer) if i == len(self._degrees) else {}
+      x = shapes.with_flat_batch(functools.partial(layer, visible=mask, **own), x, 1)
       if i == 0 and self.condition_size is not None:
         x = self._add_condition(x, condition)
       if i < len(self._degrees):
         x = self._activation(x)
-    return self.output_scale * x
+    return x
 
   @property
   def output_sizes(self) -> tuple[int, int]:
@@ -193,6 +194,8 @@ class MADE(network.Network):
     inputs = functools.partial(tf.gather, indices=order, axis=1)
     for i, dense in enumerate(self._dense):
       kernel, bias = map(tf.convert_to_tensor, (dense.kernel, dense.bias))
+      if i == len(self._degrees):
+        kernel, bias = self._scaled(dense).values()
       if i == 0 and self.condition_size is not None:
         bias = self._add_condition(bias, condition)
       bias = _of_examples(bias, batch)
@@ -235,9 +238,10 @@ class MaskedDense(keras.layers.Dense):
     fan_in = np.maximum(np.sum(visible, axis=0), 1)
     self.kernel.assign(self.kernel * visible * np.sqrt(inputs / fan_in))
 
-  def call(self, x, visible):
-    kernel = tf.convert_to_tensor(self.kernel)
-    return tf.matmul(x, kernel * tf.cast(visible, kernel.dtype)) + self.bias
+  def call(self, x, visible, kernel=None, bias=None):
+    if kernel is None:
+      kernel, bias = tf.convert_to_tensor(self.kernel), self.bias
+    return tf.matmul(x, kernel * tf.cast(visible, kernel.dtype)) + bias
 
 
 def _of_examples(bias, batch):

@@ -1,5 +1,6 @@
 """Multilayer perceptron."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,19 +80,25 @@ class MLP(network.Network):
     self.built = True
 
   def call(self, x, condition=None):
-    for i, layer in enumerate([*self._hidden, self._output]):
+    last = functools.partial(self._output, **self._scaled(self._output))
+    for i, layer in enumerate([*self._hidden, last]):
       x = shapes.with_flat_batch(layer, x, 1)
       if i == 0 and self.condition_size is not None:
         x = self._add_condition(x, condition)
       if i < len(self._hidden):
         x = self._dropout(self._activation(x))
-    return self.output_scale * x
+    return x
 
 
 class Dense(keras.layers.Dense):
-  """Keras's layer, whose gradient of a bias in bfloat16 is a sum in float32."""
+  """Keras's layer, with other weights than its own if a call is given some.
 
-  def call(self, x):
+  The gradient of a bias in bfloat16 is a sum in float32.
+  """
+
+  def call(self, x, kernel=None, bias=None):
+    if kernel is not None:
+      return tf.matmul(x, kernel) + bias
     if self.compute_dtype != 'bfloat16':
       return super().call(x)
     # The gradient of `tf.nn.bias_add` is off by half in batches of thousands.

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfp_flows.conditioners import initializers
 
@@ -42,8 +43,19 @@ class Network(keras.layers.Layer):
     self.output_scale = self.add_weight(
       initializer=keras.initializers.Constant(initializers.output_scale(fan_in, depth)),
       trainable=False,
+      autocast=False,
       name='output_scale',
     )
+
+  def _scaled(self, layer):
+    """Keyword arguments of a call of the last layer: its weights, scaled.
+
+    Not its output, as XLA rounds that in bfloat16 here and not there, and the inverse
+    must see what the forward direction does.
+    """
+    kernel, bias = map(tf.convert_to_tensor, (layer.kernel, layer.bias))
+    scale = tf.cast(self.output_scale, kernel.dtype)
+    return dict(kernel=scale * kernel, bias=scale * bias)
 
   def load_own_variables(self, store) -> None:
     scale = getattr(self, 'output_scale', None)

@@ -112,7 +112,7 @@ class ResNet(network.Network):
   def _residual(self, h):
     for first, second in self._blocks:
       h += second(self._dropout(tf.nn.relu(first(tf.nn.relu(h)))))
-    return self.output_scale * self._output(tf.nn.relu(h))
+    return self._output(tf.nn.relu(h), **self._scaled(self._output))
 
 
 class _WeightNormConv2D(keras.layers.Layer):

@@ -33,6 +33,7 @@ def real_nvp(
   flat_latents: bool = True,
   condition_size: int | None = None,
   memory: str = 'stored',
+  loop: bool = True,
   precision: str | None = None,
   seed: int | None = None,
   dtype: Any = tf.float32,
@@ -69,6 +70,8 @@ def real_nvp(
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     memory: `'stored'`, or `'reversible'` for gradients that need no stored
       activations, see `Sequential`.
+    loop: whether graphs have pairs of couplings in one loop, see `Repeated`, or,
+      compiled for longer, all one after the other.
     precision: what the networks compute in: None is Keras's global policy,
       `'mixed_bfloat16'` is bfloat16 while the flow stays in float32, `'float32'` and
       `'float64'` are the dtype itself.
@@ -109,19 +112,20 @@ def real_nvp(
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   if len(event_shape) == 1:
-    couplings = []
+    steps = []
     for i in range(num_steps):
       mask = building.alternating_mask(event_shape[0], i)
-      couplings += [
-        bijectors.ActNorm(event_shape, dtype=dtype),
-        make(mask, conditioners.MLP, hidden=[width] * num_blocks),
-      ]
+      network = make(mask, conditioners.MLP, hidden=[width] * num_blocks)
+      steps.append([bijectors.ActNorm(event_shape, dtype=dtype), network])
+    couplings = building.repeated_pairs(steps, memory, loop)
     layers.append(bijectors.Sequential(couplings, memory))
   else:
     networks = dict(network=conditioners.ResNet, width=width, blocks=num_blocks)
     levels = [
       bijectors.Sequential(level, memory)
-      for level in _levels(event_shape, num_levels, num_steps, make, networks)
+      for level in _levels(
+        event_shape, num_levels, num_steps, make, networks, memory, loop
+      )
     ]
     layers.append(bijectors.Multiscale(levels, event_shape, flat_latents))
   return building.normalizing_flow(layers, event_shape, base, dtype, name)
@@ -133,13 +137,15 @@ def _num_couplings(event_shape, num_levels, num_steps):
   return (2 * num_levels - 1) * num_steps + 1
 
 
-def _levels(shape, num_levels, num_steps, make, networks):
+def _levels(shape, num_levels, num_steps, make, networks, memory, loop):
   """The layers of each level."""
 
   def couplings(mask_class, count):
+    steps = []
     for i in range(count):
-      yield bijectors.ActNorm(shape, dtype=make.dtype)
-      yield make(mask_class(shape, invert=bool(i % 2)), **networks)
+      act_norm = bijectors.ActNorm(shape, dtype=make.dtype)
+      steps.append([act_norm, make(mask_class(shape, invert=bool(i % 2)), **networks)])
+    return building.repeated_pairs(steps, memory, loop)
 
   levels = []
   for _ in range(num_levels - 1):
@@ -150,4 +156,4 @@ def _levels(shape, num_levels, num_steps, make, networks):
     levels.append(layers)
     shape = bijectors.ChannelMask(shape).kept_shape
   last = couplings(bijectors.CheckerboardMask, num_steps + 1)
-  return [*levels, list(last)]
+  return [*levels, last]
