@@ -38,8 +38,9 @@ def nice(
 ) -> tfd.TransformedDistribution:
   """NICE [(Dinh et al., 2014)][1]: additive couplings, then one scaling.
 
-  The event is flattened; the couplings change its odd and its even entries in
-  turn; a scale (and shift) per dimension follows.
+  The event is flattened and each dimension scaled and shifted, which `adapt` sets from
+  the data; the couplings change its odd and its even entries in turn; a scale (and
+  shift) per dimension follows.
 
   Args:
     event_shape: `[D]` or `[H, W, C]`.
@@ -91,6 +92,8 @@ def nice(
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   size = tf.TensorShape(event_shape).num_elements()
   steps = [tfb.Reshape([size], event_shape)] if len(event_shape) > 1 else []
+  # What is added to data of any scale is then of that scale, from the first step on.
+  steps.append(bijectors.ActNorm([size], dtype=dtype, name='input_act_norm'))
   couplings = []
   for i in range(num_steps):
     mask = building.alternating_mask(size, i)

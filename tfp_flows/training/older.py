@@ -20,7 +20,10 @@ __all__ = ['Older', 'has_older', 'lacking']
 
 tfb = tfp.bijectors
 
-_OUTPUT_SCALE = re.compile(r'output_scale(_\d+)?$')
+# What networks multiply by, and whether the first layer of `nice` is adapted.
+_ONE = re.compile(r'(output_scale|input_act_norm_adapted)(_\d+)?$')
+# What that layer does, and what an optimizer has for it.
+_ZERO = re.compile(r'input_act_norm_(shift|log_scale)')
 
 
 def lacking(model: Any) -> list[dict[int, np.ndarray]]:
@@ -32,9 +35,10 @@ def lacking(model: Any) -> list[dict[int, np.ndarray]]:
   Returns:
     For each version the values that these variables, by their `id`, had there.
   """
-  scales = {
-    id(v): np.ones(v.shape) for v in model.variables if _OUTPUT_SCALE.search(v.name)
-  }
+  optimizer = getattr(model, 'optimizer', None)
+  variables = [*model.variables, *getattr(optimizer, 'variables', [])]
+  scales = {id(v): np.ones(v.shape) for v in variables if _ONE.search(v.name)}
+  scales |= {id(v): np.zeros(v.shape) for v in variables if _ZERO.search(v.name)}
   # The condition passes as it is; the shift has an axis more than the scale.
   conditions = {
     id(v): np.zeros(v.shape) if len(v.shape) == 2 else np.ones(v.shape)

@@ -1,0 +1,111 @@
+"""From the start that builders give, the first steps of training lower the loss."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfp_flows as tff
+from tests import test_util
+from tfp_flows.conditioners import initializers
+from tfp_flows.conditioners import network
+
+
+def moons():
+  angle = np.random.default_rng(0).uniform(0, np.pi, [256, 1])
+  arc = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+  noise = np.random.default_rng(1).normal(0, 0.05, arc.shape)
+  return (np.concatenate([arc[:128], 0.5 - arc[128:]]) + noise).astype('float32')
+
+
+def table():
+  z = np.random.default_rng(0).standard_normal([128, 20])
+  x = z + 0.5 * np.roll(z, 1, axis=1) ** 2
+  return ((x - x.mean(axis=0)) / x.std(axis=0)).astype('float32')
+
+
+FLOWS = {
+  # What depth and width did to them without `output_scale`: thousands of percent.
+  'wide_maf': (moons, lambda: tff.maf([2], num_layers=16, hidden=(512, 512), seed=0)),
+  'deep_glow': (moons, lambda: tff.glow([2], num_steps=32, width=256, seed=0)),
+  'spline_maf': (table, lambda: tff.maf([20], transformer='spline', seed=0)),
+  'spline_real_nvp': (moons, lambda: tff.real_nvp([2], coupling='spline', seed=0)),
+}
+
+
+def losses(flow, x, steps):
+  """The loss before each of so many steps of Adam on one batch, and after the last."""
+  flow.bijector.bijector.adapt(tf.constant(x))
+  weights = list(flow.trainable_variables)
+  shared = [keras.Variable(w) for w in weights]
+  optimizer = keras.optimizers.Adam(1e-3)
+  optimizer.build(shared)
+
+  @tf.function
+  def step(x):
+    with tf.GradientTape() as tape:
+      loss = -tf.reduce_mean(flow.log_prob(tf.identity(x)))
+    optimizer.apply(tape.gradient(loss, weights), shared)
+    return loss
+
+  return np.array([step(tf.constant(x)) for _ in range(steps + 1)])
+
+
+@pytest.mark.parametrize('name', FLOWS)
+def test_no_step_raises_the_loss(name):
+  data, build = FLOWS[name]
+  found = losses(build(), data(), 20)
+  assert max(found[1:]) < found[0] + 0.02 * abs(found[0])
+  assert found[-1] < found[0] - 0.05 * abs(found[0])
+
+
+def test_without_the_scale_a_step_does(monkeypatch):
+  monkeypatch.setattr(initializers, 'output_scale', lambda fan_in, depth: 1.0)
+  data, build = FLOWS['wide_maf']
+  found = losses(build(), data(), 2)
+  assert max(found[1:]) > 2 * found[0]
+
+
+def test_the_scale_is_a_power_of_two_of_fan_in_and_depth():
+  assert initializers.output_scale(1000, 1) == 1.0
+  assert initializers.output_scale(64, 4) == 1.0
+  assert initializers.output_scale(1152, 24) == 2.0**-5
+  assert initializers.output_scale(1152, 24 * 4) == 2.0**-7
+  assert initializers.output_scale(1152, None) == 1.0
+  with pytest.raises(ValueError, match='depth'):
+    initializers.output_scale(8, 0)
+
+
+def save_as_earlier(self, store):
+  own = [*self._trainable_variables, *self._non_trainable_variables]
+  for i, v in enumerate(v for v in own if v is not self.output_scale):
+    store[f'{i}'] = v.numpy()
+
+
+@pytest.mark.parametrize('name', ['ConvNet', 'MADE', 'MLP', 'ResNet'])
+def test_files_without_the_scale_have_none(name, tmp_path, monkeypatch):
+  def make(depth, seed):
+    net = {
+      'ConvNet': lambda **k: tff.ConvNet([2, 2, 1], 2, width=512, **k),
+      'MADE': lambda **k: tff.MADE(2, 2, hidden=(512,), **k),
+      'MLP': lambda **k: tff.MLP(2, 2, hidden=(512,), **k),
+      'ResNet': lambda **k: tff.ResNet([2, 2, 1], 2, width=512, **k),
+    }[name](depth=depth, seed=seed)
+    test_util.perturb(net, 0.1)
+    return net
+
+  shape = [2, 2, 1] if name in ('ConvNet', 'ResNet') else [2]
+
+  def model(net):
+    x = keras.Input(shape)
+    return keras.Model(x, net(x))
+
+  old, new = make(None, 0), make(64, 1)
+  assert float(new.output_scale) < 0.1
+  with monkeypatch.context() as patch:
+    patch.setattr(network.Network, 'save_own_variables', save_as_earlier)
+    model(old).save_weights(tmp_path / 'm.weights.h5')
+  model(new).load_weights(tmp_path / 'm.weights.h5')
+  assert float(new.output_scale) == 1.0
+  x = np.random.default_rng(0).normal(size=[3, *shape]).astype('float32')
+  np.testing.assert_array_equal(new(x), old(x))
