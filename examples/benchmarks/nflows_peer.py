@@ -93,7 +93,7 @@ def autoregressive(workload: Tabular, index: int) -> list[transforms.Transform]:
     num_blocks=len(workload.hidden) - 1,
     use_residual_blocks=False,
   )
-  torch_tasks.zero(made.autoregressive_net.final_layer)
+  torch_tasks.start_at_zero(made.autoregressive_net.final_layer)
   return [*[transforms.ReversePermutation(workload.num_dims)][:index], made]
 
 
@@ -108,7 +108,7 @@ def autoregressive_spline(workload: Tabular, index: int) -> list[transforms.Tran
     tails='linear',
     tail_bound=workload.bound,
   )
-  torch_tasks.zero(made.autoregressive_net.final_layer)
+  torch_tasks.start_at_zero(made.autoregressive_net.final_layer)
   return [*[transforms.ReversePermutation(workload.num_dims)][:index], made]
 
 

@@ -85,7 +85,7 @@ def autoregressive(workload: Tabular, index: int) -> nf.flows.Flow:
     num_blocks=len(workload.hidden) - 1,
     use_residual_blocks=False,
   )
-  torch_tasks.zero(made.autoregressive_net.final_layer)
+  torch_tasks.start_at_zero(made.autoregressive_net.final_layer)
   flow = nf.flows.Reverse(made)
   return nf.flows.Composite([flow, Backwards()]) if index else flow
 

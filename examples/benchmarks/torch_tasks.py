@@ -10,7 +10,19 @@ from task import Task
 from torch import nn
 from workloads import LEARNING_RATE
 
-__all__ = ['call_task', 'conv_net', 'images', 'mlp', 'training_task', 'zero']
+__all__ = [
+  'call_task',
+  'conv_net',
+  'images',
+  'mlp',
+  'start_at_zero',
+  'training_task',
+  'zero',
+]
+
+
+# Whether the networks of the peers keep the start that their users get.
+own_start = False
 
 
 class Network(nn.Sequential):
@@ -44,6 +56,12 @@ def conv_net(channels: int, outputs: int, width: int) -> Network:
     zero(nn.Conv2d(width, outputs, 3, padding=1)),
     hidden_features=width,
   )
+
+
+def start_at_zero(layer: nn.Module) -> None:
+  """Sets the last layer of a peer's own network to zero, unless `own_start`."""
+  if not own_start:
+    zero(layer)
 
 
 def zero(layer: nn.Module) -> nn.Module:

@@ -23,7 +23,7 @@ def make(workload: Workload) -> Task:
   torch.manual_seed(0)
   model = make_flow(workload)
   for transform in model.transform.transforms:
-    torch_tasks.zero(transform.hyper[-1])
+    torch_tasks.start_at_zero(transform.hyper[-1])
   if workload.task == 'sample':
     sample = lambda: model().sample((workload.batch,))  # noqa: E731
     return torch_tasks.call_task(model, sample, ['zuko'])

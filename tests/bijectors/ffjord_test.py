@@ -419,7 +419,8 @@ def test_the_way_from_the_base_to_the_data():
   )
   test_util.perturb(flow, 0.3)
   x = test_util.normal([5, 2], 'float32')
-  first, second = [m for m in flow.bijector.bijector.bijectors]
+  (repeated,) = flow.bijector.bijector.bijectors
+  first, second = repeated.separate()
   np.testing.assert_allclose(
     paths.at_share(flow, 0.0).log_prob(x), flow.distribution.log_prob(x), atol=1e-5
   )

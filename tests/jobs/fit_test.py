@@ -200,7 +200,7 @@ def test_frozen_network(when):
     networks[0].trainable = False
     model.compile('sgd', jit_compile=False)
   before = [[v.numpy() for v in n.variables] for n in networks]
-  assert len(model.trainable_variables) == len(networks[1].variables)
+  assert len(model.trainable_variables) == len(networks[1].trainable_variables)
   model.fit(x, verbose=0)
   for variable, value in zip(networks[0].variables, before[0]):
     np.testing.assert_array_equal(variable, value)

@@ -10,14 +10,14 @@ from tfp_flows.internal import seeds
 
 __all__ = ['SeedStream', 'output_scale']
 
-# A learning rate of 1e-3, at which a flow should start, times this is 1.
+# A learning rate of 1e-3, at which a flow should start, times this is 1 at most.
 _FAN_IN_TIMES_DEPTH = 1000.0
 
 
 def output_scale(fan_in: int, depth: int | None) -> float:
   """The constant that the output of a network is multiplied by.
 
-    `min(1, 1000 / (fan_in * depth))`, rounded to a power of two
+    `min(1, 1000 / (fan_in * depth))`, rounded down to a power of two
 
   The last layer of a network starts at zero. Adam's first steps, whatever the gradient
   is, change each of its weights by the learning rate, and those of one unit so that
@@ -40,7 +40,7 @@ def output_scale(fan_in: int, depth: int | None) -> float:
   if depth is None:
     return 1.0
   ratio = _FAN_IN_TIMES_DEPTH / (fan_in * checks.as_count(depth, 'depth'))
-  return min(1.0, 2.0 ** round(math.log2(ratio)))
+  return min(1.0, 2.0 ** math.floor(math.log2(ratio)))
 
 
 class SeedStream:

@@ -27,13 +27,14 @@ _ZERO = re.compile(r'input_act_norm_(shift|log_scale)')
 
 
 def lacking(model: Any) -> list[dict[int, np.ndarray]]:
-  """What files of earlier versions lack, the latest first.
+  """What files of earlier versions lack.
 
   Args:
     model: a `keras.Model`.
 
   Returns:
-    For each version the values that these variables, by their `id`, had there.
+    For each set that one may lack, the values that these variables, by their `id`, had
+    there.
   """
   optimizer = getattr(model, 'optimizer', None)
   variables = [*model.variables, *getattr(optimizer, 'variables', [])]
@@ -44,7 +45,7 @@ def lacking(model: Any) -> list[dict[int, np.ndarray]]:
     id(v): np.zeros(v.shape) if len(v.shape) == 2 else np.ones(v.shape)
     for v in getattr(model, 'condition_variables', [])
   }
-  return [scales, scales | conditions]
+  return [scales, conditions, scales | conditions]
 
 
 def has_older(model: Any) -> bool:
