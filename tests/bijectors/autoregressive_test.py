@@ -513,3 +513,24 @@ def test_second_derivatives_of_what_was_traced_without_a_tape_are_refused():
         total = tf.reduce_sum(tf.sin(inverse(y)))
       first = tape.gradient(total, y)
     outer.gradient(first, y)
+
+
+def test_gradients_of_inverses_of_any_number_of_rows_compile():
+  layer = autoregressive(size=3, transformer='spline')
+
+  @tf.function(
+    input_signature=[tf.TensorSpec([None, 3], tf.float64)],
+    jit_compile=True,
+    autograph=False,
+  )
+  def gradients(y):
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_sum(layer.inverse(y) ** 2)
+    return tape.gradient(loss, layer.trainable_variables)
+
+  y = test_util.normal([5, 3])
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(layer.inverse(tf.identity(y)) ** 2)
+  expected = tape.gradient(loss, layer.trainable_variables)
+  for found, value in zip(gradients(y), expected, strict=True):
+    np.testing.assert_allclose(found, value, atol=1e-8)

@@ -92,3 +92,29 @@ def test_files_of_other_models_are_refused(tmp_path, other):
     new.load_weights(tmp_path / 'w.weights.h5')
   with pytest.raises(tff.CheckpointError, match='its variables differ'):
     tff.Checkpoints(tmp_path, new).restore()
+
+
+def test_flows_that_no_builder_made_say_what_differs(tmp_path):
+  def model(width):
+    steps = [
+      tff.AffineCoupling(mask, tff.MLP(mask.kept_shape, 2, hidden=[width]))
+      for mask in [tff.ChannelMask([2])] * 2
+    ]
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
+    chain = tfb.Chain([tfb.Invert(tff.Repeated(steps))])
+    return tff.FlowModel(tff.Flow(base, chain))
+
+  model(4).save_weights(tmp_path / 'm.weights.h5')
+  with pytest.raises(ValueError, match='shape'):
+    model(5).load_weights(tmp_path / 'm.weights.h5')
+
+
+def test_a_subclass_with_other_arguments(tmp_path):
+  class Model(tff.FlowModel):
+    def __init__(self, flow_seed, seed=None):
+      super().__init__(flow_of_now(seed=flow_seed), seed=seed)
+
+  old, model = trained(separate_flow(3)), Model(8)
+  old.save_weights(tmp_path / 'old.weights.h5')
+  model.load_weights(tmp_path / 'old.weights.h5')
+  np.testing.assert_allclose(exact(model), exact(old), atol=1e-4)

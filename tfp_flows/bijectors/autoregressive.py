@@ -123,7 +123,10 @@ class Autoregressive(conditioned.Conditioned):
     return flow_bijector.forward_and_log_det(self._inner(x, condition), x, 1)
 
   def _inverse_and_log_det(self, y, condition=None):
-    if self._finds_in_turn():
+    # XLA cannot compile the gradient of what is broadcast inside of a loop to a size
+    # unknown to the graph.
+    is_known = y.shape.is_fully_defined() or not tf_private.in_xla()
+    if is_known and self._finds_in_turn():
       return self._in_turn(y, condition)
     return self._by_passes(y, condition)
 

@@ -41,7 +41,8 @@ class Salt:
   """
 
   def __init__(self, numbers: Any):
-    self.numbers = np.asarray(numbers, np.int32)
+    # Larger seeds wrap, as in `tf.random.experimental.stateless_fold_in`.
+    self.numbers = np.asarray(numbers, np.int64).astype(np.int32)
 
 
 def salts(module: tf.Module) -> list[Salt]:

@@ -58,7 +58,7 @@ class Couplings:
   dropout: float
   dtype: tf.DType
   seeds: conditioners.SeedStream
-  depth: int | None
+  depth: int
   precision: str | None = None
 
   def __post_init__(self):

@@ -15,6 +15,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows import bijectors
 from tfp_flows import distributions
+from tfp_flows.internal import tfp_private
 
 __all__ = ['Older', 'has_older', 'lacking']
 
@@ -49,11 +50,16 @@ def lacking(model: Any) -> list[dict[int, np.ndarray]]:
 
 
 def has_older(model: Any) -> bool:
-  """Whether `model` is of a builder and has a `Repeated`, and `Older` knows it."""
+  """Whether `model` is as those of builders and has a `Repeated`."""
   distribution = getattr(model, 'distribution', None)
-  return isinstance(distribution, distributions.Flow) and any(
-    isinstance(part, bijectors.Repeated) for part in distribution.submodules
+  of_data = getattr(distribution, 'bijector', None)
+  is_built = (
+    isinstance(distribution, distributions.Flow)
+    and isinstance(of_data, tfp_private.Invert)
+    and isinstance(of_data.bijector, bijectors.Sequential)
   )
+  parts = distribution.submodules if is_built else ()
+  return any(isinstance(part, bijectors.Repeated) for part in parts)
 
 
 class Older:
@@ -65,16 +71,24 @@ class Older:
 
   def __init__(self, model: Any):
     self._new, self._rows = model, {}
-    distribution = model.distribution
-    layers = self._separate(distribution.bijector.bijector)
+    with model.distribute_strategy.scope():
+      self.model = self._made()
+      if model.compiled:
+        cls, config = type(model.optimizer), model.optimizer.get_config()
+        self.model.compile(cls.from_config(config), jit_compile=False)
+        self.model.optimizer.build(self.model.trainable_variables)
+
+  def _made(self):
+    from tfp_flows.training import flow_model  # It imports this module.
+
+    distribution = self._new.distribution
+    (flow,) = self._separate(distribution.bijector.bijector)
+    of_data = tfb.Invert(flow)
     separate = distributions.Flow(
-      distribution.distribution, tfb.Invert(layers[0]), name=distribution.name
+      distribution.distribution, of_data, name=distribution.name
     )
-    self.model = type(model)(separate, model.dequantization, seed=0)
-    if model.compiled:
-      cls, config = type(model.optimizer), model.optimizer.get_config()
-      self.model.compile(cls.from_config(config), jit_compile=False)
-      self.model.optimizer.build(self.model.trainable_variables)
+    # Subclasses may have other arguments.
+    return flow_model.FlowModel(separate, self._new.dequantization, seed=0)
 
   def _separate(self, bijector) -> list[tfb.Bijector]:
     if isinstance(bijector, bijectors.Repeated):
