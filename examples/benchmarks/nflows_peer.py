@@ -87,29 +87,34 @@ def spline(workload: Tabular, index: int) -> list[transforms.Transform]:
 
 def autoregressive(workload: Tabular, index: int) -> list[transforms.Transform]:
   """An affine autoregressive layer; from the second on, in reverse order."""
-  made = transforms.MaskedAffineAutoregressiveTransform(
-    workload.num_dims,
-    workload.hidden[0],
-    num_blocks=len(workload.hidden) - 1,
-    use_residual_blocks=False,
-  )
-  torch_tasks.start_at_zero(made.autoregressive_net.final_layer)
-  return [*[transforms.ReversePermutation(workload.num_dims)][:index], made]
+  return masked(workload, index, transforms.MaskedAffineAutoregressiveTransform)
 
 
 def autoregressive_spline(workload: Tabular, index: int) -> list[transforms.Transform]:
   """An autoregressive layer with splines; from the second on, in reverse order."""
-  made = transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
-    workload.num_dims,
-    workload.hidden[0],
-    num_blocks=len(workload.hidden) - 1,
-    use_residual_blocks=False,
+  return masked(
+    workload,
+    index,
+    transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
     num_bins=workload.num_bins,
     tails='linear',
     tail_bound=workload.bound,
   )
-  torch_tasks.start_at_zero(made.autoregressive_net.final_layer)
-  return [*[transforms.ReversePermutation(workload.num_dims)][:index], made]
+
+
+def masked(
+  workload: Tabular, index: int, make: type[transforms.Transform], **options
+) -> list[transforms.Transform]:
+  """An autoregressive layer, behind a reversal but for the first."""
+  layer = make(
+    workload.num_dims,
+    workload.hidden[0],
+    num_blocks=len(workload.hidden) - 1,
+    use_residual_blocks=False,
+    **options,
+  )
+  torch_tasks.start_at_zero(layer.autoregressive_net.final_layer)
+  return [*[transforms.ReversePermutation(workload.num_dims)][:index], layer]
 
 
 def mask_and_network(workload: Tabular, index: int) -> tuple:

@@ -339,6 +339,7 @@ IN_TURN = {
   'linear_conditional': dict(hidden=(), condition_size=2, transformer='spline'),
   'narrow': dict(size=7, hidden=(3, 2), order='random'),
   'narrow_conditional': dict(size=7, hidden=(3,), condition_size=2, transformer='tanh'),
+  'scaled_output': dict(depth=300, scale=1.0),
   'deep': dict(size=5, hidden=(9, 4, 17), activation='sigmoid', order='random'),
 }
 

@@ -439,3 +439,10 @@ def test_the_way_from_the_base_to_the_data():
 def test_penalties_must_not_be_negative():
   with pytest.raises(ValueError, match='the penalty jacobian >= 0; received -1'):
     tff.Penalties(jacobian=-1.0)
+
+
+@pytest.mark.parametrize('seed', [2**31, -1])
+def test_seeds_of_any_size(seed):
+  flow = tff.FFJORD(tff.FieldMLP(2, [4], seed=0), [2], seed=seed)
+  assert flow.parameters['seed'] == seed
+  assert np.isfinite(flow.forward(tf.ones([3, 2]))).all()

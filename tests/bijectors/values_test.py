@@ -189,3 +189,21 @@ def test_others_keep_what_tfp_caches():
   made.call = lambda *args, **kwargs: calls.append(1) or call(*args, **kwargs)
   flow.log_prob(x)
   assert not calls
+
+
+@pytest.mark.parametrize('inverted', [False, True])
+def test_repeated_steps_find_no_trace(inverted, monkeypatch):
+  layer = tff.Repeated([continuous(), continuous()])
+  x = test_util.normal([5, 2])
+  both = layer.inverse_and_log_det if inverted else layer.forward_and_log_det
+  value = layer.inverse_value if inverted else layer.forward_value
+  expected, log_det = both(tf.identity(x))
+  assert np.abs(log_det).max() > 0.01
+
+  def refuse(*args):
+    raise AssertionError('a trace was asked for')
+
+  monkeypatch.setattr(tff.FFJORD, '_rates_with_trace', refuse)
+  np.testing.assert_allclose(value(tf.identity(x)), expected, atol=1e-4)
+  with pytest.raises(AssertionError, match='trace'):
+    both(tf.identity(x))

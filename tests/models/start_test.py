@@ -24,8 +24,14 @@ def table():
   return ((x - x.mean(axis=0)) / x.std(axis=0)).astype('float32')
 
 
+def unequal_scales():
+  return table() * np.logspace(-2, 1, 20, dtype='float32')
+
+
 FLOWS = {
-  # What depth and width did to them without `output_scale`: thousands of percent.
+  # Without the layer that standardizes its input, and the others without
+  # `output_scale`, a step raises the loss by up to thousands of percent.
+  'nice': (unequal_scales, lambda: tff.nice([20], seed=0)),
   'wide_maf': (moons, lambda: tff.maf([2], num_layers=16, hidden=(512, 512), seed=0)),
   'deep_glow': (moons, lambda: tff.glow([2], num_steps=32, width=256, seed=0)),
   'spline_maf': (table, lambda: tff.maf([20], transformer='spline', seed=0)),

@@ -1,8 +1,12 @@
 """Files of versions whose equal steps were layers of their own."""
 
+import concurrent.futures
+import multiprocessing
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
@@ -118,3 +122,29 @@ def test_a_subclass_with_other_arguments(tmp_path):
   old.save_weights(tmp_path / 'old.weights.h5')
   model.load_weights(tmp_path / 'old.weights.h5')
   np.testing.assert_allclose(exact(model), exact(old), atol=1e-4)
+
+
+def of_two_replicas(folder):
+  """What is left of an older checkpoint, restored between two replicas."""
+  cpu = tf.config.list_physical_devices('CPU')[0]
+  options = [tf.config.LogicalDeviceConfiguration()] * 2
+  tf.config.set_logical_device_configuration(cpu, options)
+  with tf.distribute.MirroredStrategy(['cpu:0', 'cpu:1']).scope():
+    models = [tff.FlowModel(separate_flow(0)), tff.FlowModel(flow_of_now(seed=9))]
+    for model in models:
+      model.compile(keras.optimizers.Adam(), jit_compile=False)
+      model.optimizer.build(model.trainable_variables)
+  old, new = models
+  for i, variable in enumerate(old.trainable_variables):
+    variable.assign(variable + 0.01 * i)
+  tff.Checkpoints(folder, old).save(1, dict(epoch=1))
+  state = tff.Checkpoints(folder, new).restore()
+  return state, exact(old), exact(new)
+
+
+def test_checkpoints_of_replicas(tmp_path):
+  context = multiprocessing.get_context('spawn')
+  with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+    state, old, new = pool.submit(of_two_replicas, tmp_path).result()
+  assert state == dict(epoch=1)
+  np.testing.assert_allclose(new, old, atol=1e-4)

@@ -144,7 +144,7 @@ class Autoregressive(conditioned.Conditioned):
     size = self._event[0]
     columns = tf.transpose(tf.reshape(y, [-1, size]))
 
-    def find(params, place, axis):
+    def find(params, axis):
       inner = self._bijector_fn.of_one(tf.cast(params, self.dtype), axis)
       column = columns[axis][:, tf.newaxis]
       x, log_det = flow_bijector.inverse_and_log_det(inner, column, 1)

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 __all__ = ['Find', 'Rows', 'blocks_of', 'find_in_turn', 'padded']
 
-# From the outputs for one number, `[N, P]`, and from its place in the order, counted
-# from 0: the number, `[N]`, and what is summed over all numbers, `[N]`.
+# From the outputs for one number, `[N, P]`, and from which one it is: the number,
+# `[N]`, and what is summed over all numbers, `[N]`.
 Find = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -60,7 +60,7 @@ def find_in_turn(
   Args:
     layers: from the first hidden layer to the outputs, with `n = P`.
     activation: of the hidden layers, elementwise.
-    find: from the outputs to the number.
+    find: from the outputs, and the place in the order, counted from 0, to the number.
     start: zeros `[D, N]`, of the dtype of the numbers.
     unrolled: whether the steps are no loop.
 

@@ -160,9 +160,9 @@ class MADE(network.Network):
     would have to be as many as numbers.
 
     Args:
-      find: `(outputs, place, axis) -> (number, summand)`, for the outputs `[N, P]` of
-        one number, its place in the order, counted from 0, and its axis among the D:
-        the number `[N]`, and what is summed over all of them, `[N]`.
+      find: `(outputs, axis) -> (number, summand)`, for the outputs `[N, P]` of one
+        number and its axis among the D: the number `[N]`, and what is summed over all
+        of them, `[N]`.
       start: any tensor `[..., D]` of the batch shape and dtype of the numbers.
       condition: `[..., K]`, of a batch shape that broadcasts to that of the numbers.
       unrolled: whether graphs have all steps, for the forward mode of TensorFlow, and
@@ -178,7 +178,7 @@ class MADE(network.Network):
     numbers, sums = in_turn.find_in_turn(
       self._rows(order, batch, condition),
       self._activation,
-      lambda outputs, i: find(outputs, i, order[i]),
+      lambda outputs, i: find(outputs, order[i]),
       tf.zeros_like(tf.transpose(flat)),
       unrolled,
     )
@@ -193,9 +193,10 @@ class MADE(network.Network):
     # Along another axis than the first, the gradient of `tf.gather` is dense.
     inputs = functools.partial(tf.gather, indices=order, axis=1)
     for i, dense in enumerate(self._dense):
-      kernel, bias = map(tf.convert_to_tensor, (dense.kernel, dense.bias))
       if i == len(self._degrees):
         kernel, bias = self._scaled(dense).values()
+      else:
+        kernel, bias = map(tf.convert_to_tensor, (dense.kernel, dense.bias))
       if i == 0 and self.condition_size is not None:
         bias = self._add_condition(bias, condition)
       bias = _of_examples(bias, batch)
