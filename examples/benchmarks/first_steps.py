@@ -2,12 +2,14 @@ r"""The first steps of training, each library from its own start.
 
     python first_steps.py                      every row, every library
     python first_steps.py --rows=W1,digits     rows that begin so
+    python first_steps.py --batches=3          medians of three batches
 
 A step is one of Adam at a learning rate of 1e-3 on one fixed batch, without warm-up
 and without clipping, after the initialization from data where a library has one. Each
 row runs in a process of its own. Columns: the loss in nats before the first step and
 after 1, 2, 5, 10, 25 and 50; and by how much, in percent of the size of the first, the
 largest of the losses after 1 to 50 steps exceeds it. What is negative never rose.
+Of several batches these are medians, and the last column is their largest.
 
 Rows with names of workloads are those of `workloads.py`; the others are models that
 the builders of this library make with the arguments that the row names, and else with
@@ -38,25 +40,25 @@ SHARED = {
 }
 
 
-def digits() -> np.ndarray:
+def digits(seed: int) -> np.ndarray:
   """A batch of 64 of scikit-learn's digits with dequantization noise."""
   from sklearn import datasets
 
-  images = datasets.load_digits().images[:64, :, :, np.newaxis]
-  noise = np.random.default_rng(0).uniform(size=images.shape)
+  images = datasets.load_digits().images[64 * seed :][:64, :, :, np.newaxis]
+  noise = np.random.default_rng(seed).uniform(size=images.shape)
   return (images + noise).astype('float32')
 
 
-def moons() -> np.ndarray:
+def moons(seed: int) -> np.ndarray:
   """512 points on two half circles, with noise of deviation 0.05."""
   from sklearn import datasets
 
-  return datasets.make_moons(512, noise=0.05, random_state=0)[0].astype('float32')
+  return datasets.make_moons(512, noise=0.05, random_state=seed)[0].astype('float32')
 
 
-def table() -> np.ndarray:
+def table(seed: int) -> np.ndarray:
   """That of W3, 43 dimensions."""
-  return WORKLOADS['W3a'].data()
+  return dataclasses.replace(WORKLOADS['W3a'], seed=seed).data()
 
 
 DATA = {'digits': digits, 'moons': moons, 'table': table}
@@ -104,9 +106,9 @@ def own_rows() -> list[Row]:
   return rows
 
 
-def shared_task(name: str, peer: str) -> Callable[[], float]:
+def shared_task(name: str, peer: str, seed: int) -> Callable[[], float]:
   """The step of a workload in one library, from its own start."""
-  workload = SHARED[name]
+  workload = dataclasses.replace(SHARED[name], seed=seed)
   if peer == 'ours':
     import ours
 
@@ -117,14 +119,14 @@ def shared_task(name: str, peer: str) -> Callable[[], float]:
   return __import__(MODULES[peer]).make(workload).step
 
 
-def own_task(row: Row) -> Callable[[], float]:
+def own_task(row: Row, seed: int) -> Callable[[], float]:
   """The step of a model of a builder."""
   import tensorflow as tf
   import tf_tasks
 
   import tfp_flows as tff
 
-  x = DATA[row.data]()
+  x = DATA[row.data](seed)
   options = dict(row.options, seed=0)
   if row.data == 'digits':
     options['num_bins'] = 17
@@ -145,39 +147,50 @@ def own_task(row: Row) -> Callable[[], float]:
   return with_norms if row.builder == 'residual_flow' else step
 
 
-def line(name: str, peer: str, losses: list[float]) -> str:
-  """One line of the table."""
-  rise = 100 * (np.max(losses[1:]) - losses[0]) / abs(losses[0])
-  shown = ' '.join(f'{losses[i]:11.5g}' for i in SHOWN)
+def line(name: str, peer: str, losses: np.ndarray) -> str:
+  """One line of the table, from `[batches, steps]`."""
+  first = losses[:, 0]
+  rise = np.max(100 * (np.max(losses[:, 1:], axis=1) - first) / np.abs(first))
+  shown = ' '.join(f'{np.median(losses[:, i]):11.5g}' for i in SHOWN)
   return f'{name:48} {peer:10} {shown} {rise:9.1f} %'
 
 
+def measure(name: str, peer: str, batches: int) -> str:
+  """The line, each batch in a process of its own, or the reason why there is none."""
+  losses = []
+  for seed in range(batches):
+    command = [sys.executable, __file__, '--one', name, peer, str(seed)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+      reason = ' '.join(result.stderr.strip().splitlines()[-1:])
+      return f'{name:48} {peer:10} {reason[:120]}'
+    losses.append(json.loads(result.stdout.strip().splitlines()[-1]))
+  return line(name, peer, np.array(losses))
+
+
 def main() -> None:
-  """Prints the table; with `--one`, the losses of one line as JSON."""
+  """Prints the table; with `--one`, the losses of one batch as JSON."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--rows', default='', help='Beginnings of names, with commas.')
   parser.add_argument('--peers', default=','.join(['ours', *PEERS]))
-  parser.add_argument('--one', nargs=2, metavar=('ROW', 'PEER'))
+  parser.add_argument('--batches', type=int, default=1)
+  parser.add_argument('--one', nargs=3, metavar=('ROW', 'PEER', 'SEED'))
   options = parser.parse_args()
   own = {str(row): row for row in own_rows()}
   if options.one:
-    name, peer = options.one
-    step = own_task(own[name]) if name in own else shared_task(name, peer)
+    name, peer, seed = options.one
+    if name in own:
+      step = own_task(own[name], int(seed))
+    else:
+      step = shared_task(name, peer, int(seed))
     print(json.dumps([step() for _ in range(STEPS + 1)]))
     return
   print(f'{"row":48} {"library":10} ' + ' '.join(f'{i:11}' for i in SHOWN), ' rise')
+  starts = tuple(options.rows.split(','))
   for name in [*SHARED, *own]:
-    if not any(name.startswith(start) for start in options.rows.split(',')):
-      continue
-    for peer in options.peers.split(',') if name in SHARED else ['ours']:
-      command = [sys.executable, __file__, '--one', name, peer]
-      result = subprocess.run(command, capture_output=True, text=True)
-      if result.returncode:
-        reason = result.stderr.strip().splitlines()[-1:]
-        print(f'{name:48} {peer:10} {" ".join(reason)[:120]}', flush=True)
-      else:
-        losses = json.loads(result.stdout.strip().splitlines()[-1])
-        print(line(name, peer, losses), flush=True)
+    if name.startswith(starts):
+      for peer in options.peers.split(',') if name in SHARED else ['ours']:
+        print(measure(name, peer, options.batches), flush=True)
 
 
 if __name__ == '__main__':

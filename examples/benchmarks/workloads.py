@@ -28,6 +28,7 @@ class Glow:
   Attributes:
     task: `'train'`: a training step; `'sample'`: `batch` samples; `'log_prob'`: that
       of the batch. The last two without a gradient.
+    seed: of the batch.
   """
 
   task: str = 'train'
@@ -36,10 +37,11 @@ class Glow:
   width: int = 128
   image_shape: tuple[int, int, int] = (32, 32, 3)
   batch: int = 16
+  seed: int = 0
 
   def data(self) -> np.ndarray:
     """The batch, `[batch, height, width, channels]`: smooth images with noise."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(self.seed)
     height, width, channels = self.image_shape
     coarse = rng.standard_normal([self.batch, height // 8, width // 8, channels])
     smooth = np.kron(coarse, np.ones([1, 8, 8, 1]))
@@ -72,6 +74,7 @@ class Tabular:
       `'autoregressive_spline'`: autoregressive layers with such splines.
     task: as that of `Glow`.
     hidden: units of the hidden layers of each network, with ReLU.
+    seed: of the batch.
   """
 
   layer: str
@@ -82,10 +85,11 @@ class Tabular:
   num_bins: int = 8
   bound: float = 5.0
   task: str = 'train'
+  seed: int = 0
 
   def data(self) -> np.ndarray:
     """The batch, `[batch, num_dims]`: dependent, skewed, of mean 0, deviation 1."""
-    z = np.random.default_rng(0).standard_normal([self.batch, self.num_dims])
+    z = np.random.default_rng(self.seed).standard_normal([self.batch, self.num_dims])
     x = z + 0.5 * np.roll(z, 1, axis=1) ** 2
     return ((x - x.mean(axis=0)) / x.std(axis=0)).astype('float32')
 

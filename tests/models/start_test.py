@@ -66,7 +66,7 @@ def test_no_step_raises_the_loss(name):
 
 
 def test_without_the_scale_a_step_does(monkeypatch):
-  monkeypatch.setattr(initializers, 'output_scale', lambda fan_in, depth: 1.0)
+  monkeypatch.setattr(initializers, 'output_scale', lambda *_: 1.0)
   data, build = FLOWS['wide_maf']
   found = losses(build(), data(), 2)
   assert max(found[1:]) > 2 * found[0]
@@ -77,6 +77,7 @@ def test_the_scale_is_a_power_of_two_of_fan_in_and_depth():
   assert initializers.output_scale(64, 4) == 1.0
   assert initializers.output_scale(1152, 24) == 2.0**-5
   assert initializers.output_scale(1152, 24 * 4) == 2.0**-7
+  assert initializers.output_scale(1152, 24, of_images=True) == 2.0**-3
   assert initializers.output_scale(1152, None) == 1.0
   with pytest.raises(ValueError, match='depth'):
     initializers.output_scale(8, 0)

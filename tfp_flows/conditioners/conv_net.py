@@ -90,7 +90,7 @@ class ConvNet(network.Network):
     ]
     self._norms = [ScaleAndShift(dtype=policy) for _ in hidden if act_norm]
     fan_in = last**2 * (width if hidden else input_shape[-1])
-    self._scale_output(fan_in, depth)
+    self._scale_output(fan_in, depth, of_images=True)
     self._output = SameConv2D(channels, last, kernel_initializer='zeros', dtype=policy)
     self._dropout = keras.layers.SpatialDropout2D(dropout, seed=seeds(), dtype=policy)
     shape = (None, *input_shape)

@@ -10,14 +10,19 @@ from tfp_flows.internal import seeds
 
 __all__ = ['SeedStream', 'output_scale']
 
-# A learning rate of 1e-3, at which a flow should start, times this is 1 at most.
-_FAN_IN_TIMES_DEPTH = 1000.0
+# The most that fan-in times depth may be before an output is scaled. A pixel of images
+# sees activations that differ from those of its neighbours and change it less in
+# concert than those of a point in two dimensions do.
+_LIMIT = 1000.0
+_LIMIT_OF_IMAGES = 5000.0
 
 
-def output_scale(fan_in: int, depth: int | None) -> float:
+def output_scale(fan_in: int, depth: int | None, of_images: bool = False) -> float:
   """The constant that the output of a network is multiplied by.
 
     `min(1, 1000 / (fan_in * depth))`, rounded down to a power of two
+
+  with 5000 in place of 1000 for networks of images.
 
   The last layer of a network starts at zero. Adam's first steps, whatever the gradient
   is, change each of its weights by the learning rate, and those of one unit so that
@@ -25,12 +30,15 @@ def output_scale(fan_in: int, depth: int | None) -> float:
   activations. So do the outputs of all `depth` networks of a flow, whose changes
   multiply. Without the constant the first step of a deep or wide flow is one of
   hundreds of nats in a random direction; with it, it is about as large for all, and
-  that of a small one, which it leaves alone [(Yang et al., 2021)][1]. Powers of two
-  round no number, whatever a compiler makes of them.
+  that of a small one, which it leaves alone [(Yang et al., 2021)][1]. The two limits
+  are measured: at twice as much the first steps of some flows raise the loss, at a
+  learning rate of 1e-3. Powers of two round no number, whatever a compiler makes of
+  them.
 
   Args:
     fan_in: number of inputs of a unit of the last layer.
     depth: number of networks whose changes multiply; None is 1.0 as the constant.
+    of_images: whether the network is a convolutional one.
 
   #### References
 
@@ -39,7 +47,8 @@ def output_scale(fan_in: int, depth: int | None) -> float:
   """
   if depth is None:
     return 1.0
-  ratio = _FAN_IN_TIMES_DEPTH / (fan_in * checks.as_count(depth, 'depth'))
+  limit = _LIMIT_OF_IMAGES if of_images else _LIMIT
+  ratio = limit / (fan_in * checks.as_count(depth, 'depth'))
   return min(1.0, 2.0 ** math.floor(math.log2(ratio)))
 
 

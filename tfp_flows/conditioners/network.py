@@ -38,10 +38,11 @@ class Network(keras.layers.Layer):
         f'`keras.config.set_dtype_policy`.'
       )
 
-  def _scale_output(self, fan_in, depth):
+  def _scale_output(self, fan_in, depth, of_images=False):
+    scale = initializers.output_scale(fan_in, depth, of_images)
     # A weight, so that files that were written before it was there have another.
     self.output_scale = self.add_weight(
-      initializer=keras.initializers.Constant(initializers.output_scale(fan_in, depth)),
+      initializer=keras.initializers.Constant(scale),
       trainable=False,
       autocast=False,
       name='output_scale',

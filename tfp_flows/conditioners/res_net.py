@@ -81,7 +81,7 @@ class ResNet(network.Network):
 
     self._input = conv(3)
     self._blocks = [(conv(3), conv(3)) for _ in range(blocks)]
-    self._scale_output(width, depth)
+    self._scale_output(width, depth, of_images=True)
     self._output = conv_net.SameConv2D(
       channels, 1, kernel_initializer='zeros', dtype=policy
     )
