@@ -35,13 +35,14 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_integer('steps', 20, 'Timed steps, after 3 others.', 1)
 flags.DEFINE_bool('inverse', False, 'Time the inverse of all blocks instead.')
+flags.DEFINE_bool('loop', True, 'Have the blocks of a step in one compiled loop.')
 flags.DEFINE_integer(
   'num_terms', 0, 'Of a series of fixed length, instead of the roulette.', 0
 )
 
 
-def make_flow(workload, log_det):
-  """The blocks alone, and their batch."""
+def make_blocks(workload, log_det):
+  """The blocks, and their batch."""
   rng = np.random.default_rng(0)
   if workload == 'mlp':
     shape, x = [2], 2 * rng.standard_normal((512, 2))
@@ -54,11 +55,12 @@ def make_flow(workload, log_det):
     make = lambda i: tff.LipschitzConvNet(shape, 64, coeff=0.9, seed=i)  # noqa: E731
     count = 4
   blocks = [tff.ResidualFlow(make(i), shape, log_det, seed=i) for i in range(count)]
-  return tff.Sequential(blocks), tf.constant(x, tf.float32)
+  return blocks, tf.constant(x, tf.float32)
 
 
-def make_step(flow, x):
+def make_step(blocks, x):
   """A compiled training step; seeds tell one from the other."""
+  flow = tff.Repeated(blocks, loop=FLAGS.loop)
   optimizer = keras.optimizers.Adam(1e-3)
   variables = flow.trainable_variables
   optimizer.build(variables)
@@ -82,14 +84,14 @@ def make_step(flow, x):
   return step
 
 
-def make_inverse(flow, x):
+def make_inverse(blocks, x):
   """A compiled inverse of all blocks, after their branches were made large.
 
   As the peer does, each last layer is scaled until the branch has, at its inputs, the
   Lipschitz constant that its norms allow.
   """
   y, seed = x, tf.constant([0, 1])
-  for i, block in enumerate(flow.bijectors):
+  for i, block in enumerate(blocks):
     branch, last = block.branch, block.branch._linears[-1]
     rng = np.random.default_rng(i)
     last.kernel.assign(rng.standard_normal(last.kernel.shape))
@@ -99,24 +101,26 @@ def make_inverse(flow, x):
     )
     last.kernel.assign(last.kernel * branch.max_lipschitz / stretch)
     y += branch(y)
-  branch = tf.math.reduce_std(flow.bijectors[0].branch(x)) / tf.math.reduce_std(x)
+  branch = tf.math.reduce_std(blocks[0].branch(x)) / tf.math.reduce_std(x)
   print(f'branch: {float(branch):.3f} of the standard deviation of x')
 
   @tf.function(jit_compile=True)
   def inverse(seed):
     del seed
     z, count = y, 0
-    for block in reversed(flow.bijectors):
+    for block in reversed(blocks):
       solution = block.solve(z)
       z, count = solution.x, count + solution.iterations
-    return z, count / len(flow.bijectors)
+    return z, count / len(blocks)
 
   def timed(seed):
     z, count = inverse(seed)
     return tf.reduce_sum(z), count
 
   z, _ = inverse(seed)
-  print(f'error: {float(tf.reduce_max(tf.abs(flow.forward(z) - y))):.2g}')
+  print(
+    f'error: {float(tf.reduce_max(tf.abs(tff.Sequential(blocks).forward(z) - y))):.2g}'
+  )
   return timed
 
 
@@ -125,8 +129,8 @@ def main(_):
   log_det = tff.LogDet(tff.RouletteLogDet())
   if FLAGS.num_terms:
     log_det = tff.LogDet(tff.TruncatedLogDet(FLAGS.num_terms))
-  flow, x = make_flow(FLAGS.workload, log_det)
-  step = (make_inverse if FLAGS.inverse else make_step)(flow, x)
+  blocks, x = make_blocks(FLAGS.workload, log_det)
+  step = (make_inverse if FLAGS.inverse else make_step)(blocks, x)
   times, results = [], []
   for i in range(3 + FLAGS.steps):
     start = time.perf_counter()
