@@ -90,3 +90,13 @@ def test_a_loop_changes_nothing(case):
   tf.nest.assert_same_structure(found, expected)
   for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(expected)):
     np.testing.assert_allclose(np.asarray(a, 'f8'), np.asarray(b, 'f8'), atol=1e-9)
+
+
+def test_loops_carry_what_a_call_may_change_and_no_constants():
+  def names(name):
+    parts = built(name, True)[0].submodules
+    (loop,) = [part for part in parts if isinstance(part, tff.Repeated)]
+    return {v.name.split('/')[-1] for v in loop.moving_variables}
+
+  assert names('maf') == set()
+  assert names('residual') == {'v:0'}

@@ -375,14 +375,18 @@ class Repeated(tf_private.Following, reversible.Composition):
       tf.TensorArray(dtype, size=count, element_shape=shape) for dtype, shape in specs
     ]
 
-    def step(i, state, arrays):
+    def step(i, state, lists, arrays):
       k = count - 1 - i if backward else i
-      state, found = body([stack[k] for stack in stacks], *state)
+      lists, row = zip(*map(_pop, lists, stacks))
+      state, found = body(row, *state)
       arrays = [array.write(k, v) for array, v in zip(arrays, found, strict=True)]
-      return i + 1, state, arrays
+      return i + 1, state, list(lists), arrays
 
-    _, state, arrays = tf.while_loop(
-      lambda i, *_: i < count, step, (0, state, arrays), maximum_iterations=count
+    lists = [
+      _list_of(stack if backward else tf.reverse(stack, [0])) for stack in stacks
+    ]
+    _, state, _, arrays = tf.while_loop(
+      lambda i, *_: i < count, step, (0, state, lists, arrays), maximum_iterations=count
     )
     return state, [array.stack() for array in arrays]
 
@@ -445,6 +449,22 @@ def _rows(stacks, count):
   return list(zip(*(tf.unstack(stack, num=count) for stack in stacks)))
 
 
+# The gradient of what a loop takes from the end of a list is a list, to which the loop
+# back adds one item at a time; that of `stack[k]` would be all of `stack` at each step.
+
+
+def _list_of(stack):
+  """The rows as a list, to take one from the end at each step of a loop."""
+  return tf.raw_ops.TensorListFromTensor(tensor=stack, element_shape=stack.shape[1:])
+
+
+def _pop(rows, stack):
+  """What is left of a list of rows of `stack`, and its last row."""
+  return tf.raw_ops.TensorListPopBack(
+    input_handle=rows, element_shape=stack.shape[1:], element_dtype=stack.dtype
+  )
+
+
 def _total(values):
   return tf.add_n([tf.zeros([], tf.int32), *(tf.cast(v, tf.int32) for v in values)])
 
@@ -455,8 +475,16 @@ def _spec(stacked):
 
 def _moving(template):
   """The indices of the variables that a call or an update of norms may assign to."""
-  of_networks = keras_parameters.keras_variables(template)
-  moving = {id(own) for variable, own in of_networks if not variable.trainable}
+  constant = {
+    id(variable)
+    for network in _networks(template)
+    for variable in getattr(network, 'constant_weights', [])
+  }
+  moving = {
+    id(own)
+    for variable, own in keras_parameters.keras_variables(template)
+    if not variable.trainable and id(variable) not in constant
+  }
   for part in (template, *template.submodules):
     moving |= {id(v) for v in getattr(part, 'moving_variables', [])}
   return tuple(i for i, v in enumerate(template.variables) if id(v) in moving)
@@ -498,17 +526,16 @@ def _check_alike(steps, variables):
       )
 
 
+def _networks(step):
+  """The Keras layers of a step, and those inside of them."""
+  layers = keras_parameters.keras_layers(step)
+  return [n for layer in layers for n in keras_parameters.with_sublayers(layer)]
+
+
 def _signature(step, variables):
-  parts = [step, *step.submodules]
-  networks = [
-    network
-    for part in parts
-    if isinstance(part, keras_parameters.KerasParameters)
-    for layer in part.layers
-    for network in keras_parameters.with_sublayers(layer)
-  ]
+  parts = [step, *step.submodules, *_networks(step)]
   return (
-    [(type(part), _constants(part)) for part in (*parts, *networks)],
+    [(type(part), _constants(part)) for part in parts],
     [(v.shape, v.dtype, v.trainable) for v in variables],
   )
 

@@ -136,6 +136,11 @@ class MADE(network.Network):
     return x
 
   @property
+  def constant_weights(self) -> list[keras.Variable]:
+    """The weights that no call and no training step changes."""
+    return [*super().constant_weights, self.places]
+
+  @property
   def output_sizes(self) -> tuple[int, int]:
     """`D` and `params_per_dim`."""
     return self.places.shape[0], self._params_per_dim

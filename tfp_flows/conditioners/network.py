@@ -38,6 +38,12 @@ class Network(keras.layers.Layer):
         f'`keras.config.set_dtype_policy`.'
       )
 
+  @property
+  def constant_weights(self) -> list[keras.Variable]:
+    """The weights that no call and no training step changes."""
+    scale = getattr(self, 'output_scale', None)
+    return [] if scale is None else [scale]
+
   def _scale_output(self, fan_in, depth, of_images=False):
     scale = initializers.output_scale(fan_in, depth, of_images)
     # A weight, so that files that were written before it was there have another.

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal import first_order
+from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
 from tfp_flows.math import ode_solvers
 
@@ -173,25 +174,20 @@ def integrate(
         of_x, *of_values = tape.gradient(
           scalar, [x, *values], unconnected_gradients='zero'
         )
-        # Solvers want one dtype, and gradients of look-ups are not dense.
-        of_values = [tf.cast(tf.convert_to_tensor(g), x.dtype) for g in of_values]
-        return value, -of_x, tuple(-_UNCONTROLLED * g for g in of_values)
+        return value, -of_x, -_UNCONTROLLED * packed(of_values, x.dtype)
 
-      zeros = [tf.cast(tf.zeros_like(v), x.dtype) for v in inputs]
-      zeros += [tf.zeros(v.shape, x.dtype) for v in variables]
+      packed, unpacked, size_of_values = _packing(values)
       of_end = total(end, last, a)[1] if moving[1] else tf.zeros_like(end)
       (_, a, of_values), backward, failed, _ = _solve(
         _beginning_with(adjoint_solver, step),
         adjoint,
-        (last, a, tuple(zeros)),
+        (last, a, tf.zeros([size_of_values], x.dtype)),
         end,
         start,
       )
       of_start = -total(start, x, a)[1] if moving[0] else tf.zeros_like(start)
       a, of_start, of_end = a * size, of_start * size, of_end * size
-      of_values = [
-        tf.cast(g / _UNCONTROLLED * size, v.dtype) for g, v in zip(of_values, values)
-      ]
+      of_values = unpacked(of_values / _UNCONTROLLED * size)
       evaluations = tf.cast(backward, probe.dtype)
       nan = tf.constant(np.nan, probe.dtype)
       evaluations = tf.where(failed < 0, nan, evaluations)
@@ -266,6 +262,31 @@ def _size(parts):
   squares = [tf.reduce_mean((part / most) ** 2) for part in parts]
   size = most * tf.sqrt(tf.reduce_max(squares))
   return tf.where(size > 0, size, tf.ones_like(size))
+
+
+def _packing(tensors):
+  """Functions from tensors like these to one vector, and back, and its size.
+
+  To a solver each part of a state is work for itself, in its program, too.
+  """
+  like = [shapes.static_or_dynamic(t) for t in tensors]
+  sizes = [t.shape.num_elements() for t in tensors]
+  if None in sizes:
+    sizes = tf.stack([tf.size(t) for t in tensors])
+
+  def pack(tensors, dtype):
+    # Gradients of look-ups are not dense.
+    parts = [tf.cast(tf.convert_to_tensor(t), dtype) for t in tensors]
+    return tf.concat([tf.zeros([0], dtype), *(tf.reshape(t, [-1]) for t in parts)], 0)
+
+  def unpack(vector):
+    parts = tf.split(vector, sizes) if tensors else []
+    return [
+      tf.cast(tf.reshape(part, shape), t.dtype)
+      for part, shape, t in zip(parts, like, tensors)
+    ]
+
+  return pack, unpack, tf.reduce_sum(sizes) if tensors else 0
 
 
 def _scaled(values, scales):

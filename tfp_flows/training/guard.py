@@ -164,7 +164,12 @@ def _all_finite(values):
   norms = [tf.reduce_sum(tf.square(v)) for v in values]
   # So is their sum, by which clipping divides.
   widest = max((norm.dtype for norm in norms), key=lambda dtype: dtype.size)
-  finite = tf.math.is_finite(tf.add_n([tf.cast(norm, widest) for norm in norms]))
+  # A product of vectors, as XLA fuses a sum of scalars into each of its many users,
+  # and computes it there anew.
+  norms = tf.stack([tf.cast(norm, widest) for norm in norms])
+  norms = tf.concat([norms, [tf.reduce_sum(norms)]], axis=0)
+  flags = tf.cast(tf.math.is_finite(norms), tf.float32)
+  finite = tf.tensordot(flags, flags, axes=1) > flags.shape[0] - 0.5
   if _num_replicas() == 1:
     return finite
   bad = 1.0 - tf.cast(finite, tf.float32)
