@@ -17,7 +17,14 @@ CASES = {
   'residual_images': (
     tff.residual_flow,
     [4, 4, 1],
-    dict(num_blocks=3, width=4, num_dense_blocks=2, dense_width=8, num_hidden=1),
+    dict(
+      num_levels=1,
+      num_blocks=3,
+      width=4,
+      num_dense_blocks=2,
+      dense_width=8,
+      num_hidden=1,
+    ),
   ),
   'residual_poisson': (
     tff.residual_flow,

@@ -50,13 +50,22 @@ def exact(model):
   return model.log_prob(data(), estimator=tff.ExactLogDet())
 
 
-def test_weights(tmp_path):
-  old = trained(separate_flow(0))
-  old.save_weights(tmp_path / 'w.weights.h5')
+@pytest.fixture(scope='module')
+def old(tmp_path_factory):
+  """What a model of then finds, its weights and its checkpoints."""
+  folder = tmp_path_factory.mktemp('old')
+  model = trained(separate_flow(0))
+  model.save_weights(folder / 'old.weights.h5')
+  tff.Checkpoints(folder, model).save(2, {})
+  return exact(model), folder / 'old.weights.h5', folder
+
+
+def test_weights(old):
+  expected, weights, _ = old
   new = tff.FlowModel(flow_of_now(seed=9))
-  assert np.abs(exact(new) - exact(old)).max() > 0.1
-  new.load_weights(tmp_path / 'w.weights.h5')
-  np.testing.assert_allclose(exact(new), exact(old), atol=1e-5)
+  assert np.abs(exact(new) - expected).max() > 0.1
+  new.load_weights(weights)
+  np.testing.assert_allclose(exact(new), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize('optimizer', ['adamax', 'adamw'])
@@ -85,17 +94,15 @@ def squared_slots(model):
 
 
 @pytest.mark.parametrize('other', [dict(width=5), dict(num_blocks=4)])
-def test_files_of_other_models_are_refused(tmp_path, other):
-  old = trained(separate_flow(0))
-  old.save_weights(tmp_path / 'w.weights.h5')
-  tff.Checkpoints(tmp_path, old).save(2, {})
+def test_files_of_other_models_are_refused(old, other):
+  _, weights, folder = old
   options = dict(num_blocks=3, width=4, num_hidden=1, seed=0) | other
   new = tff.FlowModel(tff.residual_flow([2], **options))
   new.compile('adam', jit_compile=False)
   with pytest.raises(ValueError):
-    new.load_weights(tmp_path / 'w.weights.h5')
+    new.load_weights(weights)
   with pytest.raises(tff.CheckpointError, match='its variables differ'):
-    tff.Checkpoints(tmp_path, new).restore()
+    tff.Checkpoints(folder, new).restore()
 
 
 def test_flows_that_no_builder_made_say_what_differs(tmp_path):
@@ -113,15 +120,15 @@ def test_flows_that_no_builder_made_say_what_differs(tmp_path):
     model(5).load_weights(tmp_path / 'm.weights.h5')
 
 
-def test_a_subclass_with_other_arguments(tmp_path):
+def test_a_subclass_with_other_arguments(old):
   class Model(tff.FlowModel):
     def __init__(self, flow_seed, seed=None):
       super().__init__(flow_of_now(seed=flow_seed), seed=seed)
 
-  old, model = trained(separate_flow(3)), Model(8)
-  old.save_weights(tmp_path / 'old.weights.h5')
-  model.load_weights(tmp_path / 'old.weights.h5')
-  np.testing.assert_allclose(exact(model), exact(old), atol=1e-4)
+  expected, weights, _ = old
+  model = Model(8)
+  model.load_weights(weights)
+  np.testing.assert_allclose(exact(model), expected, atol=1e-4)
 
 
 def of_two_replicas(folder):
