@@ -3,6 +3,8 @@
 import pathlib
 import re
 import runpy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -116,3 +118,32 @@ def test_log_det_bias(load):
   assert errors[0] > 1e-3
   assert errors[0] > errors[1] > errors[2]
   assert errors[2] < 1e-5
+
+
+def test_exported_steps(tmp_path, capsys):
+  script = EXAMPLES / 'benchmarks' / 'exported_steps.py'
+  names = runpy.run_path(str(script))
+  names['ROWS'].update(
+    glow=('glow', [4, 4, 1], (2,), dict(num_levels=1, num_steps=2, width=4)),
+    residual=(
+      'residual_flow',
+      [4, 4, 1],
+      (2,),
+      dict(num_levels=1, num_blocks=2, num_dense_blocks=0, width=4),
+    ),
+    ffjord=('ffjord', [2], (3,), dict(hidden=[4])),
+  )
+  names['export'](tmp_path, list(names['ROWS']), [])
+  # Two networks, one for each coupling, on 2x2 pixels of 2 of the 4 channels.
+  kernels = 3 * 3 * 2 * 4 + 4 * 4 + 3 * 3 * 4 * 4
+  flops = names['flops_of'](tmp_path / 'glow_2', tmp_path)
+  assert flops == 2 * 3 * 2 * (2 * 2 * 2) * kernels
+  command = [sys.executable, script, 'run', tmp_path, '--steps=2', '--peak=0.01']
+  done = subprocess.run(command, check=True, capture_output=True, text=True)
+  rows = [line.split() for line in done.stdout.splitlines()[2:]]
+  sizes = dict(glow=2, residual=2, ffjord=3)
+  steps = [f'{k}_{n}{end}' for k, n in sizes.items() for end in ('', '_networks')]
+  assert {row[0] for row in rows} == set(steps)
+  for name, _, _, first, last, *_ in rows:
+    assert np.isfinite([float(first), float(last)]).all()
+    assert (first == last) == name.endswith('_networks')
