@@ -35,7 +35,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_integer('steps', 20, 'Timed steps, after 3 others.', 1)
 flags.DEFINE_bool('inverse', False, 'Time the inverse of all blocks instead.')
-flags.DEFINE_bool('loop', True, 'Have the blocks of a step in one compiled loop.')
+flags.DEFINE_bool('loop', True, 'Of training steps: one loop of blocks.')
 flags.DEFINE_integer(
   'num_terms', 0, 'Of a series of fixed length, instead of the roulette.', 0
 )

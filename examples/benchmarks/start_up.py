@@ -5,9 +5,10 @@ r"""From the start of a process to the end of the first step of `fit`.
     PYTHONPATH=../other python start_up.py    another version of this library
 
 Columns, in seconds: `total`, from the start of the process to the end of the step;
-`import`, what of it the libraries took to import; `make`, flow, `adapt` and model;
-`step`, the rest: tracing, compilation and the step itself. In MB: `peak`, the
-high-water mark of resident memory above what was resident after the imports.
+`import`, what of it passed until the libraries were imported; `make`, what flow,
+`adapt` and model took; `step`, the rest: tracing, compilation and the step itself. In
+MB: `peak`, the high-water mark of resident memory above what was resident after the
+imports.
 
 The flows are those of the builders, with defaults where the row says nothing else.
 """
@@ -77,13 +78,21 @@ def main() -> None:
   if options.one:
     print(json.dumps(run(options.one)))
     return
+  names = options.rows.split(',')
+  if set(names) - set(ROWS):
+    parser.error(f'expected rows among {list(ROWS)}, received {names}')
   print(f'{"row":18}' + ''.join(f'{column:>9}' for column in COLUMNS))
-  for name in options.rows.split(','):
+  for name in names:
     found = []
     for _ in range(options.processes):
       command = [sys.executable, __file__, '--one', name]
-      done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+      done = subprocess.run(command, capture_output=True, text=True)
+      if done.returncode:
+        print(f'{name:18}', *done.stderr.strip().splitlines()[-1:], flush=True)
+        break
       found.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    if len(found) < options.processes:
+      continue
     medians = [statistics.median(f[column] for f in found) for column in COLUMNS]
     print(f'{name:18}' + ''.join(f'{value:9.1f}' for value in medians), flush=True)
 

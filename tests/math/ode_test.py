@@ -546,6 +546,22 @@ def test_numbers_of_integrals_that_do_not_fit():
       tff.integrate(fast_integrand, x, 0.0, 1.0, FEW_STEPS, **options)
 
 
+def test_inputs_of_unknown_rank():
+  @tf.function(input_signature=[tf.TensorSpec(None, tf.float64)])
+  def gradients(c):
+    x = tf.constant([[1.0, 2.0]], tf.float64)
+    with tf.GradientTape() as tape:
+      tape.watch([x, c])
+      rates = lambda t, x, c: (-x * tf.reduce_sum(c), ())  # noqa: E731
+      y = tff.integrate(rates, x, 0.0, 1.0, tff.DormandPrince(1e-9, 1e-9), inputs=[c]).x
+    return tape.gradient(y, [x, c])
+
+  for c in ([0.5], [[0.2], [0.3]]):
+    of_x, of_c = gradients(tf.constant(c, tf.float64))
+    np.testing.assert_allclose(of_x, np.full([1, 2], np.exp(-0.5)), rtol=1e-6)
+    np.testing.assert_allclose(of_c, np.full(np.shape(c), -3 * np.exp(-0.5)), rtol=1e-6)
+
+
 # --- Compilation.
 
 

@@ -17,14 +17,7 @@ CASES = {
   'residual_images': (
     tff.residual_flow,
     [4, 4, 1],
-    dict(
-      num_levels=1,
-      num_blocks=3,
-      width=4,
-      num_dense_blocks=2,
-      dense_width=8,
-      num_hidden=1,
-    ),
+    dict(num_levels=1, num_blocks=3, width=4, num_dense_blocks=0),
   ),
   'residual_poisson': (
     tff.residual_flow,
@@ -34,6 +27,7 @@ CASES = {
   'real_nvp': (tff.real_nvp, [3], dict(**COUPLINGS, condition_size=2)),
   'real_nvp_dropout': (tff.real_nvp, [3], dict(**COUPLINGS, dropout=0.3)),
   'real_nvp_images': (tff.real_nvp, [4, 4, 2], dict(num_levels=1, width=4)),
+  'glow_images': (tff.glow, [8, 8, 1], dict(num_levels=2, num_steps=3, width=4)),
   'nice': (tff.nice, [4], dict(**COUPLINGS, num_hidden=1, memory='reversible')),
   'maf': (tff.maf, [3], dict(num_layers=3, hidden=[8], condition_size=2)),
   'maf_spline': (

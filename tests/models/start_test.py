@@ -28,12 +28,25 @@ def unequal_scales():
   return table() * np.logspace(-2, 1, 20, dtype='float32')
 
 
+def images():
+  """Smooth ones, and noise."""
+  rng = np.random.default_rng(0)
+  coarse = np.kron(rng.standard_normal([32, 2, 2, 1]), np.ones([1, 4, 4, 1]))
+  return (0.5 * coarse + 0.5 * rng.standard_normal(coarse.shape)).astype('float32')
+
+
 FLOWS = {
   # Without the layer that standardizes its input, and the others without
   # `output_scale`, a step raises the loss by up to thousands of percent.
   'nice': (unequal_scales, lambda: tff.nice([20], seed=0)),
   'wide_maf': (moons, lambda: tff.maf([2], num_layers=16, hidden=(512, 512), seed=0)),
   'deep_glow': (moons, lambda: tff.glow([2], num_steps=32, width=256, seed=0)),
+  'deep_glow_of_images': (
+    images,
+    lambda: tff.glow(
+      [8, 8, 1], num_levels=1, num_steps=32, width=64, num_bins=0, seed=0
+    ),
+  ),
   'spline_maf': (table, lambda: tff.maf([20], transformer='spline', seed=0)),
   'spline_real_nvp': (moons, lambda: tff.real_nvp([2], coupling='spline', seed=0)),
 }

@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 import tfp_flows as tff
 from tests import test_util
 from tfp_flows.training import flow_model
+from tfp_flows.training import guard
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -466,3 +467,19 @@ def test_rollback_reaches_the_usual_result(tmp_path):
   assert float(model.optimizer.learning_rate) == pytest.approx(0.25e-2)
   assert len(traces) == 1
   np.testing.assert_allclose(*losses, atol=0.15)
+
+
+@pytest.mark.parametrize('jit_compile', [False, True])
+def test_one_of_many_values(jit_compile):
+  @tf.function(jit_compile=jit_compile)
+  def is_finite(x):
+    return guard._all_finite([*tf.unstack(x), None])
+
+  x = np.ones([300, 2], 'float32')
+  assert is_finite(x)
+  for value in (np.nan, np.inf, 1e30):  # The square of the last is infinite.
+    x[217, 1] = value
+    assert not is_finite(x)
+  # As is the sum of squares that are not.
+  assert not is_finite(np.full([300, 2], 1e18, 'float32'))
+  assert is_finite(np.full([300, 2], 1e17, 'float32'))

@@ -478,7 +478,7 @@ def _moving(template):
   constant = {
     id(variable)
     for network in _networks(template)
-    for variable in getattr(network, 'constant_weights', [])
+    for variable in getattr(network, '_constant_weights', [])
   }
   moving = {
     id(own)

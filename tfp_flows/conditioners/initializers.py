@@ -10,9 +10,8 @@ from tfp_flows.internal import seeds
 
 __all__ = ['SeedStream', 'output_scale']
 
-# The most that fan-in times depth may be before an output is scaled. A pixel of images
-# sees activations that differ from those of its neighbours and change it less in
-# concert than those of a point in two dimensions do.
+# The most that fan-in times depth may be before an output is scaled. The weights of a
+# convolution are moved for all pixels at once, in few of which all activations agree.
 _LIMIT = 1000.0
 _LIMIT_OF_IMAGES = 5000.0
 

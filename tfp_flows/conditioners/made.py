@@ -136,9 +136,8 @@ class MADE(network.Network):
     return x
 
   @property
-  def constant_weights(self) -> list[keras.Variable]:
-    """The weights that no call and no training step changes."""
-    return [*super().constant_weights, self.places]
+  def _constant_weights(self):
+    return [*super()._constant_weights, self.places]
 
   @property
   def output_sizes(self) -> tuple[int, int]:

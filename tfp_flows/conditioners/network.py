@@ -39,8 +39,8 @@ class Network(keras.layers.Layer):
       )
 
   @property
-  def constant_weights(self) -> list[keras.Variable]:
-    """The weights that no call and no training step changes."""
+  def _constant_weights(self):
+    """Those that no call, no update of norms and no training step changes."""
     scale = getattr(self, 'output_scale', None)
     return [] if scale is None else [scale]
 

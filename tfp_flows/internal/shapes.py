@@ -52,7 +52,7 @@ def ensure(x: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
 
 def static_or_dynamic(x: tf.Tensor) -> tf.Tensor | list[int]:
   """The shape of `x`: static if it is known."""
-  return batch_shape(x, 0)
+  return x.shape.as_list() if x.shape.is_fully_defined() else tf.shape(x)
 
 
 def with_flat_batch(

@@ -286,7 +286,7 @@ def _packing(tensors):
       for part, shape, t in zip(parts, like, tensors)
     ]
 
-  return pack, unpack, tf.reduce_sum(sizes) if tensors else 0
+  return pack, unpack, sum(sizes) if isinstance(sizes, list) else tf.reduce_sum(sizes)
 
 
 def _scaled(values, scales):

@@ -95,7 +95,8 @@ def residual_flow(
     base: `'normal'` or `'logistic'`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     loop: whether graphs have equal blocks in one loop, see `Repeated`, or, compiled
-      for longer, one after the other.
+      for longer, one after the other: for long training of images on a CPU, where
+      steps are a fifth shorter then.
     seed: int, of all initial weights and the noise of the layers.
     dtype: `tf.float32` or `tf.float64`. Networks compute in it, whatever Keras's
       policy: norms and iterated inverses need its digits.

@@ -168,8 +168,8 @@ def _all_finite(values):
   # and computes it there anew.
   norms = tf.stack([tf.cast(norm, widest) for norm in norms])
   norms = tf.concat([norms, [tf.reduce_sum(norms)]], axis=0)
-  flags = tf.cast(tf.math.is_finite(norms), tf.float32)
-  finite = tf.tensordot(flags, flags, axes=1) > flags.shape[0] - 0.5
+  bad = tf.cast(~tf.math.is_finite(norms), tf.float32)
+  finite = tf.tensordot(bad, bad, axes=1) < 0.5
   if _num_replicas() == 1:
     return finite
   bad = 1.0 - tf.cast(finite, tf.float32)
