@@ -134,15 +134,19 @@ def own_task(row: Row, seed: int) -> Callable[[], float]:
   flow = getattr(tff, row.builder)(list(x.shape[1:]), **options)
   flow.bijector.bijector.adapt(tf.constant(x))
 
+  number = tf.Variable(0)
+
   def loss(x):
-    with tff.estimation(training=True):
+    with tff.estimation(number.assign_add(1), training=True):
       return -tf.reduce_mean(flow.log_prob(tf.identity(x)))
 
   step = tf_tasks.training_task(loss, flow.trainable_variables, x, 'jit').step
 
+  update_norms = tf.function(lambda: tff.update_norms(flow), jit_compile=True)
+
   def with_norms():
     found = step()
-    tff.update_norms(flow)
+    update_norms()
     return found
 
   return with_norms if row.builder == 'residual_flow' else step
