@@ -88,7 +88,8 @@ class _LipschitzLayer(keras.layers.Layer):
       name='v',
     )
     self.v.assign(self._first_v())
-    self.update_norm(max_iterations=200)
+    if not (self._is_matrix and domain == codomain == 2.0):
+      self.update_norm(max_iterations=200)
     self.built = True
 
   def update_norm(self, tolerance: float = 1e-3, max_iterations: int = 50) -> None:
@@ -151,7 +152,7 @@ class _LipschitzLayer(keras.layers.Layer):
     kernel = np.asarray(self.kernel.numpy(), np.float64)
     matrix = kernel.reshape(kernel.shape[-2:]) if self._is_matrix else None
     if matrix is None or not matrix.any():
-      return self.v.numpy()
+      return self.v.numpy() / np.linalg.norm(self.v.numpy())
     vectors = np.linalg.eigh(matrix @ matrix.T)[1]
     return vectors[:, -1].reshape(self.v.shape)
 
