@@ -41,15 +41,15 @@ ROWS = {
 }
 
 
-def export(folder: pathlib.Path, names: list[str], batches: list[int], **more) -> None:
-  """Writes the steps of the rows, `more` being options of all builders."""
+def export(folder: pathlib.Path, names: list[str], batches: list[int]) -> None:
+  """Writes the steps of the rows, of their own batch sizes if none are given."""
   import keras
 
   import tfp_flows as tff
 
   for name in names:
     builder, shape, own_batches, options = ROWS[name]
-    flow = getattr(tff, builder)(shape, seed=0, **options | more)
+    flow = getattr(tff, builder)(shape, seed=0, **options)
     for batch in batches or own_batches:
       model = tff.FlowModel(flow, seed=0)
       model.adapt(examples([batch, *shape]))

@@ -120,7 +120,7 @@ def test_log_det_bias(load):
   assert errors[2] < 1e-5
 
 
-def test_exported_steps(tmp_path, capsys):
+def test_exported_steps(tmp_path):
   script = EXAMPLES / 'benchmarks' / 'exported_steps.py'
   names = runpy.run_path(str(script))
   names['ROWS'].update(
