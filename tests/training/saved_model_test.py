@@ -48,8 +48,13 @@ def ffjord():
   return tff.ffjord([3], num_blocks=1, seed=0, **options)
 
 
+def maf():
+  # Two layers are a loop, whose steps have other weights than its template.
+  return tff.maf([3], num_layers=2, hidden=[4], condition_size=CONDITION, seed=0)
+
+
 BUILDERS = dict(
-  glow=glow, real_nvp=real_nvp, residual_flow=residual_flow, ffjord=ffjord
+  glow=glow, real_nvp=real_nvp, residual_flow=residual_flow, ffjord=ffjord, maf=maf
 )
 
 

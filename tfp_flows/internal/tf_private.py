@@ -51,9 +51,10 @@ def has_tangents(values: Any) -> bool:
   Args:
     values: a structure of tensors, variables and numbers.
   """
-  # It watches the handle of a variable.
+  # It watches the handle of a variable, as it is: a conversion would be a capture, and
+  # that of a variable which others stand for cannot be exported.
   handles = [getattr(v, 'handle', v) for v in tf.nest.flatten(values)]
-  tensors = [tf.convert_to_tensor(h) for h in handles if tf.is_tensor(h)]
+  tensors = [h for h in handles if tf.is_tensor(h)]
   return bool(forwardprop_util.pack_tangents(tensors).tangents)
 
 
