@@ -93,6 +93,7 @@ _MODULES = {
     'Units',
     'export_saved_model',
     'export_stablehlo',
+    'import_stablehlo',
     'lipschitz_report',
   ],
 }

@@ -431,7 +431,7 @@ class Case:
     )
     call = self._rng.choice([self.model.log_prob, self.model.encode, self._fit_plain])
     if wrong == 'shape':
-      x = x[..., np.newaxis][..., [0, 0]]
+      x = np.repeat(x[..., np.newaxis], x.shape[-1] + 1, axis=-1)
     elif wrong == 'nan':
       x = np.full(x.shape, np.nan)
     elif wrong == 'text':

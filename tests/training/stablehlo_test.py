@@ -145,6 +145,48 @@ def test_training_goes_as_in_tensorflow(exported, load):
   assert int(step.state['optimizer_0']) == 3
 
 
+def test_a_training_elsewhere_comes_back(exported, load):
+  model, path, _ = exported
+  step = load(path, 'training_step')
+  given = plain(arguments(model))
+  for i in range(2):
+    step(seed=np.array([5, i], np.int32), **given)
+  other = make(path.name)
+  before = other.log_prob(seed=1, **arguments(model))
+  tff.import_stablehlo(other, path, step.state)
+  found = other.log_prob(seed=1, **arguments(model))
+  assert int(other.optimizer.iterations) == int(step.state['optimizer_0'])
+  for i, v in enumerate(other.distribution.variables):
+    if f'weight_{i}' in step.state:
+      np.testing.assert_array_equal(v.numpy(), step.state[f'weight_{i}'])
+  assert np.abs(found - before).max() > 1e-4
+
+
+def test_what_comes_back_is_checked(tmp_path, exported):
+  model, path, _ = exported
+  arrays = dict(np.load(path / 'arrays.npz'))
+  manifest = json.loads((path / 'manifest.json').read_text())
+  outputs = manifest['functions']['training_step']['outputs']
+  name = next(o['name'] for o in outputs if o['kind'] == 'weight' and o['shape'])
+  before = [v.numpy() for v in model.distribution.variables]
+  lacking = {k: v for k, v in arrays.items() if k != name}
+  cases = [
+    (lacking, 'received arrays without'),
+    (arrays | {name: arrays[name][..., :0]}, 'of shape'),
+    (arrays | {name: arrays[name] * np.float32(np.nan)}, 'finite'),
+  ]
+  for given, message in cases:
+    with pytest.raises(ValueError, match=message):
+      tff.import_stablehlo(model, path, given)
+  with pytest.raises(ValueError, match='with a training_step'):
+    tff.import_stablehlo(model, tmp_path, arrays)
+  other = tff.FlowModel(tff.real_nvp([5], num_steps=1, width=4, seed=0))
+  with pytest.raises(ValueError, match='Expected the model that was exported'):
+    tff.import_stablehlo(other, path, arrays)
+  for v, value in zip(model.distribution.variables, before, strict=True):
+    np.testing.assert_array_equal(v.numpy(), value)
+
+
 def test_the_manifest_describes_the_files(exported):
   _, path, names = exported
   manifest = json.loads((path / 'manifest.json').read_text())

@@ -8,9 +8,10 @@ from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
 flags.DEFINE_multi_enum(
   'format',
   ['saved_model', 'stablehlo'],
-  ['saved_model', 'stablehlo'],
+  ['saved_model', 'stablehlo', 'data'],
   'What is written; may be repeated. saved_model: for TensorFlow alone. stablehlo: '
-  'for runtimes of XLA, with --batch_size and the training step.',
+  'for runtimes of XLA, with --batch_size and the training step. data: the examples '
+  'of each part, as these functions take them.',
 )
 
 

@@ -1,18 +1,27 @@
-"""A run as a SavedModel and as StableHLO."""
+"""A run as a SavedModel and as StableHLO, and one that was trained elsewhere."""
 
+import dataclasses
 import os
 
+import numpy as np
 from absl import flags
 
+from tfp_flows.bin import cli
+from tfp_flows.bin import evaluation
+from tfp_flows.bin import flags as flags_lib
 from tfp_flows.bin import optimizers
 from tfp_flows.bin import runs
 from tfp_flows.bin import training_data
 from tfp_flows.training import checkpoints
+from tfp_flows.training import exports
+from tfp_flows.training import files
+from tfp_flows.training import resuming
 from tfp_flows.training import saved_model
 from tfp_flows.training import stablehlo
 from tfp_flows.training import units
+from tfp_flows.training import weights
 
-__all__ = ['export']
+__all__ = ['export', 'import_arrays']
 
 FLAGS = flags.FLAGS
 
@@ -21,23 +30,19 @@ def export(formats: set[str], folder: str | None, overwrite: bool = False) -> No
   """Writes the best weights of the run of the flags.
 
   Args:
-    formats: of `'saved_model'` and `'stablehlo'`.
+    formats: of `'saved_model'`, `'stablehlo'` and `'data'`.
     folder: gets a folder of each name; None is `export/` in the workdir.
     overwrite: whether an earlier export is replaced.
   """
+  if 'stablehlo' in formats and not FLAGS.epochs:
+    raise cli.UsageError(
+      'Expected --epochs=N, over which the learning rate of the exported training step '
+      'falls; received 0.'
+    )
   workdir = runs.Workdir(FLAGS.workdir)
   workdir.check_same_model()
   data = runs.describe_data(workdir)
-  model = runs.make_model(data)
-  # With `--batch_size` of the export an epoch would have other steps.
-  progress = checkpoints.last_state(workdir.file('checkpoints')) or {}
-  steps = progress.get('steps_per_epoch')
-  if not steps:
-    data_of_run = runs.load_trained_data(workdir)
-    steps = training_data.TrainingData(data_of_run).steps_per_epoch
-  rate = optimizers.compile_model(model, steps)
-  rate.factor.assign(optimizers.rate_factor(progress.get('rollbacks', 0)))
-  model.optimizer.build(model.trainable_variables)
+  model, _ = _compiled_model(workdir, data)
   workdir.load_weights(model)
   optimizers.restart_averages(model)
   folder = os.path.expanduser(folder or workdir.file('export'))
@@ -53,3 +58,109 @@ def export(formats: set[str], folder: str | None, overwrite: bool = False) -> No
     path = os.path.join(folder, 'stablehlo')
     stablehlo.export_stablehlo(model, path, FLAGS.batch_size, **options)
     print(f'{path}: StableHLO for batches of {FLAGS.batch_size}, see manifest.json')
+  if 'data' in formats:
+    path = os.path.join(folder, 'data')
+    exports.check_folder(path, overwrite, _DATA_FILES)
+    loaded = runs.load_trained_data(workdir)
+    with exports.replacing(path, _DATA_FILES) as temporary:
+      for name in _DATA_FILES:
+        part = _examples(model, loaded, name.removesuffix('.npz'))
+        np.savez_compressed(os.path.join(temporary, name), **part)
+    print(f'{path}: the examples as arguments, {", ".join(_DATA_FILES)}')
+
+
+_DATA_FILES = ('train.npz', 'validation.npz', 'test.npz')
+
+
+def _compiled_model(workdir, data):
+  """The untrained model with its optimizer, and the progress of the run."""
+  model = runs.make_model(data)
+  # With `--batch_size` of the export an epoch would have other steps.
+  state = checkpoints.last_state(workdir.file('checkpoints'))
+  if state is None:
+    data_of_run = runs.load_trained_data(workdir)
+    steps = training_data.TrainingData(data_of_run).steps_per_epoch
+    progress = resuming.Progress(steps, data=data_of_run.digest)
+  else:
+    progress = resuming.Progress(**state)
+  rate = optimizers.compile_model(model, progress.steps_per_epoch)
+  rate.factor.assign(optimizers.rate_factor(progress.rollbacks))
+  model.optimizer.build(model.trainable_variables)
+  return model, progress
+
+
+def _examples(model, data, part):
+  """All examples of a part, and their conditions if the model takes one."""
+  batches = list(runs.eval_batches(getattr(data, part), data))
+  if not batches:
+    return dict(x=np.zeros([0, *data.event_shape]))
+  # Those that fill up the last batch have weight 0.
+  kept = [np.asarray(weight) > 0 for _, _, weight in batches]
+  x = np.concatenate([np.asarray(b[0])[k] for b, k in zip(batches, kept)])
+  if model.dequantization is not None:
+    x = x.astype(model.dequantization.dtype.as_numpy_dtype)
+  elif data.mean is not None:
+    x = x.astype(np.float64) * data.deviation + data.mean
+  if batches[0][1] is None:
+    return dict(x=x)
+  conditions = [np.asarray(b[1])[k] for b, k in zip(batches, kept)]
+  return dict(x=x, condition=np.concatenate(conditions))
+
+
+def import_arrays(path: str, folder: str | None) -> None:
+  """Takes weights and optimizer of the run of the flags from training elsewhere.
+
+  They become its best weights, or with `--ema` the averages of them do, and its last
+  checkpoint, from which training goes on. Prints their likelihood of the test set.
+
+  Args:
+    path: of a `.npz` with what the last training step has returned.
+    folder: of the export; None is `export/stablehlo` in the workdir.
+
+  Raises:
+    UsageError: if the file or the export cannot be read, or is of another model.
+  """
+  workdir = runs.Workdir(FLAGS.workdir)
+  workdir.check_same_model()
+  data = runs.load_trained_data(workdir)
+  model, progress = _compiled_model(workdir, data)
+  workdir.load_weights(model)  # Those that no step changes.
+  with workdir.begin(False):
+    stablehlo.import_stablehlo(
+      model, folder or workdir.file('export/stablehlo'), _arrays(path)
+    )
+    _keep(workdir, model, progress)
+    workdir.forget_result()
+    evaluation.report(model, data, 'test', workdir.file('result.json'))
+
+
+def _arrays(path):
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      return {name: file[name] for name in file}
+  except Exception as error:  # zip and NumPy have many for damaged bytes.
+    raise cli.UsageError(
+      f'Expected a .npz of arrays at {path}; it cannot be read '
+      f'({files.first_line(error)}). Pass --arrays=PATH of what the training returned.'
+    ) from error
+
+
+def _keep(workdir, model, progress):
+  steps = int(np.asarray(model.optimizer.iterations))
+  progress = dataclasses.replace(
+    progress,
+    epoch=steps // progress.steps_per_epoch,
+    step=steps % progress.steps_per_epoch,
+    callbacks={},
+    history=[],
+  )
+  identity = flags_lib.identity()
+  saved = checkpoints.Checkpoints(workdir.file('checkpoints'), model, identity)
+  for step in saved.steps:
+    if step > steps:
+      saved.remove(step)
+  saved.save(steps, dataclasses.asdict(progress))
+  optimizer = model.optimizer
+  if optimizer.use_ema:
+    optimizer.finalize_variable_values(model.trainable_variables)
+  weights.save_weights(model, workdir.weights, identity)

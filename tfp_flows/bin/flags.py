@@ -60,7 +60,12 @@ flags.DEFINE_integer(
   'data_seed', 0, 'Of the split of digits, tables and image files, and of the toys.', 0
 )
 flags.DEFINE_integer('batch_size', 64, 'Examples per step.', 1)
-flags.DEFINE_integer('epochs', 100, 'Passes over the training set.', 1)
+flags.DEFINE_integer(
+  'epochs',
+  100,
+  'Passes over the training set; 0 prepares a run and keeps the untrained weights.',
+  0,
+)
 flags.DEFINE_enum('optimizer', 'adam', ['adam', 'adamax', 'adamw'], 'Its name.')
 flags.DEFINE_float('learning_rate', 1e-3, 'After the warm-up.', 0.0)
 flags.DEFINE_integer('warmup_steps', 0, 'Steps of linear increase.', 0)

@@ -54,7 +54,7 @@ def restart_averages(model: keras.Model) -> None:
 
 
 def _learning_rate(total_steps):
-  rate = FLAGS.learning_rate
+  rate, total_steps = FLAGS.learning_rate, max(1, total_steps)
   if FLAGS.schedule == 'cosine':
     warmup = min(FLAGS.warmup_steps, total_steps - 1)
     rate = keras.optimizers.schedules.CosineDecay(

@@ -72,6 +72,10 @@ def train(overwrite: bool = False) -> None:
     if run.is_finished:
       print(run.why_finished)
       return
+    if not FLAGS.epochs:
+      run.keep_start()
+      print(f'Prepared {workdir.path}; pass --epochs to train.')
+      return
     run.fit()
     if not is_chief:
       return
@@ -153,6 +157,11 @@ class _Run:
     """By a patience that has not been raised since."""
     waited = self._progress.callbacks.get('EarlyStopping', {}).get('wait', 0)
     return self._progress.stopped and 0 < FLAGS.patience <= waited
+
+  def keep_start(self) -> None:
+    """Saves the weights that a run begins with, unless it was trained."""
+    if self._is_chief and not self._progress.total_steps:
+      weights.save_weights(self._model, self._workdir.weights, self._identity)
 
   def fit(self) -> None:
     """Trains to the end.

@@ -12,6 +12,7 @@ from tfp_flows.training.metrics import BitsPerDim
 from tfp_flows.training.saved_model import export_saved_model
 from tfp_flows.training.schedules import ScaledSchedule
 from tfp_flows.training.stablehlo import export_stablehlo
+from tfp_flows.training.stablehlo import import_stablehlo
 from tfp_flows.training.units import Units
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
   'Units',
   'export_saved_model',
   'export_stablehlo',
+  'import_stablehlo',
   'lipschitz_report',
 ]

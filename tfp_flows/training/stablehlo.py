@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from tfp_flows.training import exports
 from tfp_flows.training import flow_model
 from tfp_flows.training import units as units_lib
 
-__all__ = ['export_stablehlo']
+__all__ = ['export_stablehlo', 'import_stablehlo']
 
 _NAMES = ('log_prob', 'sample', 'encode', 'decode', 'training_step')
 _FILES = ('arrays.npz', 'manifest.json', *(f'{name}.mlirbc' for name in _NAMES))
@@ -103,6 +104,91 @@ def export_stablehlo(
     np.savez(os.path.join(folder, 'arrays.npz'), **arrays.values)
     with open(os.path.join(folder, 'manifest.json'), 'w') as file:
       json.dump(manifest, file, indent=1)
+
+
+def import_stablehlo(
+  model: flow_model.FlowModel, path: str | os.PathLike, arrays: Mapping[str, np.ndarray]
+) -> None:
+  """Gives a model what exported training steps have made of its weights.
+
+  Args:
+    model: as it was exported, of the same layers; with its optimizer, if the state of
+      that is to be taken, too.
+    path: of the folder of the export.
+    arrays: by the names of the manifest, as an open `.npz`; what has other names is
+      left alone. The weights that a training step returns, and the state of the
+      optimizer if the model is compiled, have to be there.
+
+  Raises:
+    ValueError: if there is no export with a training step in `path`, it is of another
+      model, or an array is missing, of another shape or dtype, or not finite. The
+      model is then as it was.
+  """
+  entries = _results_of_training(path)
+  variables = {f'weight_{i}': v for i, v in enumerate(model.distribution.variables)}
+  if model.compiled:
+    if not model.optimizer.built:
+      model.optimizer.build(model.trainable_variables)
+    state = exports.optimizer_variables(model)
+    variables |= {f'optimizer_{i}': v for i, v in enumerate(state)}
+  values = {}
+  for entry in entries:
+    if entry['kind'] == 'weight' or model.compiled:
+      variable = variables.get(entry['name'])
+      _check_variable(entry, variable)
+      values[entry['name']] = _checked_array(entry, arrays)
+  for name, value in values.items():
+    variables[name].assign(value)
+
+
+def _results_of_training(path):
+  """The entries of what a training step returns beside its loss."""
+  file = os.path.join(path, 'manifest.json')
+  try:
+    with open(file) as text:
+      outputs = json.load(text)['functions']['training_step']['outputs']
+      return [entry for entry in outputs if entry['kind'] != 'result']
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f'Expected an export with a training_step in {os.fspath(path)}; received '
+      f'{type(error).__name__} from its manifest.json.'
+    ) from error
+
+
+def _check_variable(entry, variable):
+  expected = entry['shape'], entry['dtype']
+  received = None
+  if variable is not None:
+    received = list(variable.shape), tf.as_dtype(variable.dtype).name
+  if expected != received:
+    raise ValueError(
+      f'Expected the model that was exported, whose {entry["name"]} '
+      f'({entry["variable"]}) has shape and dtype {expected}; received a model whose '
+      f'has {received}. Build it with the same arguments and optimizer.'
+    )
+
+
+def _checked_array(entry, arrays):
+  name = entry['name']
+  if name not in arrays:
+    raise ValueError(
+      f'Expected an array {name!r} ({entry["variable"]}), as each training step '
+      f'returns it; received arrays without. Save all that the last step returned.'
+    )
+  value = np.asarray(arrays[name])
+  if value.dtype.kind == 'V':  # Files of NumPy have bfloat16 as plain bytes.
+    value = value.view(tf.as_dtype(entry['dtype']).as_numpy_dtype)
+  if [list(value.shape), value.dtype.name] != [entry['shape'], entry['dtype']]:
+    raise ValueError(
+      f'Expected {name!r} of shape {entry["shape"]} and dtype {entry["dtype"]}; '
+      f'received {list(value.shape)}, {value.dtype.name}.'
+    )
+  if value.dtype.kind == 'f' and not np.isfinite(value).all():
+    raise ValueError(
+      f'Expected finite numbers in {name!r} ({entry["variable"]}); received NaN or '
+      f'infinite ones: the training has diverged. Lower its learning rate.'
+    )
+  return value
 
 
 def _training_step(model, batch_size, condition_size):

@@ -1,0 +1,39 @@
+"""Takes back a training: `tfp-flows-import --workdir=DIR --arrays=FILE`.
+
+`tfp-flows-train --epochs=0` prepares a run, `tfp-flows-export` writes its training step
+and its data, and any runtime of XLA makes the steps; see `stablehlo_in_jax.py` among
+the examples. With what the last one returned the run is as if it had been trained here.
+"""
+
+from absl import flags
+
+from tfp_flows.bin import cli
+from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+
+flags.DEFINE_string(
+  'arrays', None, 'Path of a .npz with the weights and the state of the optimizer.'
+)
+flags.DEFINE_string(
+  'export', None, 'Folder of the StableHLO; by default export/stablehlo in the workdir.'
+)
+
+
+def main() -> None:
+  """The command, after its flags are parsed."""
+  from tfp_flows.bin import exporting  # Slow: imports TensorFlow.
+
+  found = flags.FLAGS
+  if not found.arrays:
+    raise cli.UsageError(
+      'Expected --arrays=PATH, a .npz with what the training returned; received none.'
+    )
+  exporting.import_arrays(found.arrays, found.export)
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main, reads_run=True)
+
+
+if __name__ == '__main__':
+  run()
