@@ -146,4 +146,40 @@ def _add_b(layer):
 
 
 def _swish(x, b):
-  return x * tf.sigmoid(tf.nn.softplus(tf.convert_to_tensor(b)) * x)
+  return _scaled_swish(x, tf.nn.softplus(tf.convert_to_tensor(b)))
+
+
+# Loops keep what gradients need. Of `x * sigmoid(beta * x)` and of its gradient that
+# would be several arrays, and is `x` and what comes from behind.
+
+
+def _scaled_swish(x, beta):
+  @tf.custom_gradient
+  def swish(*_):
+    def grad(y):
+      s = tf.sigmoid(beta * x)
+      of_beta = tf.reduce_sum(y * x * x * (s * (1.0 - s)))
+      return _times_slope(y, x, beta), of_beta
+
+    return x * tf.sigmoid(beta * x), grad
+
+  return swish(x, beta)
+
+
+def _times_slope(y, x, beta):
+  """`y` times the derivative of `x * sigmoid(beta * x)` in `x`."""
+
+  def slope():
+    s = tf.sigmoid(beta * x)
+    return s + beta * x * (s * (1.0 - s))
+
+  @tf.custom_gradient
+  def product(*_):
+    def grad(z):
+      s = tf.sigmoid(beta * x)
+      change = z * y * (s * (1.0 - s)) * (2.0 + beta * x * (1.0 - 2.0 * s))
+      return z * slope(), beta * change, tf.reduce_sum(x * change)
+
+    return y * slope(), grad
+
+  return product(y, x, beta)

@@ -76,8 +76,8 @@ def _forward(x, kernel, pad):
   if _is_native(taps, channels, filters):
     return _plain(x, kernel, pad)
   if channels <= filters:
-    patches = tf.concat(_shifted(x, pad), axis=-1)
-    return _on_last_axis(patches, tf.reshape(kernel, [taps * channels, filters]))
+    matrix = tf.reshape(kernel, [taps * channels, filters])
+    return _on_last_axis(_patches(x, pad), matrix)
   matrix = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [channels, taps * filters])
   products = _shifted(_on_last_axis(x, matrix), pad)
   return tf.add_n(
@@ -94,11 +94,10 @@ def _forward_kernel_gradient(x, y, pad):
     kernel = tf.transpose(_at_least_one(y), [1, 2, 0, 3])
     return tf.transpose(_plain(images, kernel, pad), [1, 2, 0, 3])
   if channels <= filters:
-    product = _over_pixels(tf.concat(_shifted(x, pad), axis=-1), y)
+    product = _over_pixels(_patches(x, pad), y)
     return tf.reshape(product, [height, width, channels, filters])
   # The product of `x` here and `y` there is that of `x` there and `y` here.
-  patches = _shifted(y, [p[::-1] for p in pad])[::-1]
-  product = _over_pixels(x, tf.concat(patches, axis=-1))
+  product = _over_pixels(x, _patches(y, [p[::-1] for p in pad], is_flipped=True))
   product = tf.reshape(product, [channels, height, width, filters])
   return tf.transpose(product, [1, 2, 0, 3])
 
@@ -128,6 +127,18 @@ def _transposed(kernel, pad):
   """Kernel and padding of the transposed convolution."""
   flipped = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
   return flipped, [p[::-1] for p in pad]
+
+
+def _patches(x, pad, is_flipped=False):
+  """What the kernel sees at each pixel, `[N, H, W, taps * C]`, zero outside.
+
+  First the columns, then the rows: XLA makes, and compiles, a kernel for each slice.
+  """
+  padded = tf.pad(x, [[0, 0], *pad, [0, 0]])
+  rows, columns = x.shape[1:3]
+  above, left = (range(sum(p) + 1)[:: -1 if is_flipped else 1] for p in pad)
+  wide = tf.concat([padded[:, :, j : j + columns] for j in left], axis=-1)
+  return tf.concat([wide[:, i : i + rows] for i in above], axis=-1)
 
 
 def _shifted(x, pad):

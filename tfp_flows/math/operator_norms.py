@@ -37,9 +37,7 @@ def p_norm(x: tf.Tensor, order: float | tf.Tensor = 2.0, axis: Any = None) -> tf
   if _is(order, math.inf):
     return tf.reduce_max(size, axis)
   if _is(order, 2.0):
-    sums = tf.reduce_sum(x * x, axis)
-    positive = sums > 0
-    return tf.where(positive, tf.sqrt(tf.where(positive, sums, 1.0)), 0.0)
+    return tf.squeeze(_two_norm(x, axis), axis)
   # The norm is the same for every scale, so the scale needs no gradient.
   scale = tf.stop_gradient(tf.reduce_max(size, axis, keepdims=True))
   sums = tf.reduce_sum(_power(tf.math.divide_no_nan(size, scale), order), axis)
@@ -74,7 +72,7 @@ def operator_norm(
     Scalar tensor like `v`.
   """
   v = tf.stop_gradient(v)
-  return p_norm(apply(v), codomain) / p_norm(v, domain)
+  return p_norm(apply(v), codomain) / _size(v, domain)
 
 
 def power_iteration(
@@ -130,17 +128,17 @@ def power_iteration(
     del move
     dual = _signed_power(image, codomain - 1.0)
     new_v = _unit(_signed_power(transpose(dual), 1.0 / (domain - 1.0)), domain)
-    return i + 1, new_v, apply(new_v), p_norm(new_v - v, domain)
+    return i + 1, new_v, apply(new_v), _size(new_v - v, domain)
 
   v = _unit(v, domain)
   image = apply(v)
-  norm = p_norm(image, codomain)
+  norm = _size(image, codomain)
   move = tf.where(norm > 0, tf.ones_like(norm), tf.zeros_like(norm))
   tolerance = tf.cast(tolerance, move.dtype)
   _, new_v, new_image, _ = tf.while_loop(unfinished, step, (0, v, image, move))
   rounding = 10.0 * np.finfo(v.dtype.as_numpy_dtype).eps
   # NaN compares as false.
-  is_better = p_norm(new_image, codomain) >= (1.0 - rounding) * norm
+  is_better = _size(new_image, codomain) >= (1.0 - rounding) * norm
   return tf.stop_gradient(tf.where(is_better, new_v, v))
 
 
@@ -217,6 +215,24 @@ def _dual_order(order: Any) -> Any:
   return 1.0 if _is(order, math.inf) else order / (order - 1.0)
 
 
+def _size(x, order):
+  """`p_norm` of all of `x`, in few operations; its gradient at 0 is NaN."""
+  return tf.sqrt(tf.reduce_sum(x * x)) if _is(order, 2.0) else p_norm(x, order)
+
+
+def _two_norm(x, axis):
+  """The 2-norm along the axes, which stay; loops keep `x` alone for its gradient."""
+
+  @tf.custom_gradient
+  def norm(_):
+    def grad(y):
+      return x * tf.math.divide_no_nan(y, _two_norm(x, axis))
+
+    return tf.sqrt(tf.reduce_sum(x * x, axis, keepdims=True)), grad
+
+  return norm(x)
+
+
 def _power(x: tf.Tensor, exponent: Any) -> tf.Tensor:
   if _is(exponent, 1.0):
     return x
@@ -232,4 +248,4 @@ def _signed_power(x: tf.Tensor, exponent: Any) -> tf.Tensor:
 
 
 def _unit(v: tf.Tensor, order: Any) -> tf.Tensor:
-  return tf.math.divide_no_nan(v, p_norm(v, order))
+  return tf.math.divide_no_nan(v, _size(v, order))

@@ -198,8 +198,9 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     `evaluate` and `load_weights`.
     """
     if self._has_norms:
-      self._run_compiled(
-        'update_norms', lambda: bijectors.update_norms(self.distribution)
+      # Compiling it takes longer than it runs.
+      self._run_as(
+        False, 'update_norms', lambda: bijectors.update_norms(self.distribution)
       )
 
   @property
