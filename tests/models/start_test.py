@@ -7,8 +7,8 @@ import tensorflow as tf
 
 import tfp_flows as tff
 from tests import test_util
-from tfp_flows.conditioners import initializers
 from tfp_flows.conditioners import network
+from tfp_flows.math import first_steps
 
 
 def moons():
@@ -26,6 +26,11 @@ def table():
 
 def unequal_scales():
   return table() * np.logspace(-2, 1, 20, dtype='float32')
+
+
+def many_columns():
+  rng = np.random.default_rng(0)
+  return (rng.normal(size=[64, 200]) @ rng.normal(size=[200, 200]) / 14).astype('f4')
 
 
 def images():
@@ -47,6 +52,7 @@ FLOWS = {
       [8, 8, 1], num_levels=1, num_steps=32, width=64, num_bins=0, seed=0
     ),
   ),
+  'glow_of_many_columns': (many_columns, lambda: tff.glow([200], seed=0)),
   'spline_maf': (table, lambda: tff.maf([20], transformer='spline', seed=0)),
   'spline_real_nvp': (moons, lambda: tff.real_nvp([2], coupling='spline', seed=0)),
 }
@@ -79,21 +85,60 @@ def test_no_step_raises_the_loss(name):
 
 
 def test_without_the_scale_a_step_does(monkeypatch):
-  monkeypatch.setattr(initializers, 'output_scale', lambda *_: 1.0)
+  monkeypatch.setattr(first_steps, 'output_scale', lambda *_: 1.0)
   data, build = FLOWS['wide_maf']
   found = losses(build(), data(), 2)
   assert max(found[1:]) > 2 * found[0]
 
 
 def test_the_scale_is_a_power_of_two_of_fan_in_and_depth():
-  assert initializers.output_scale(1000, 1) == 1.0
-  assert initializers.output_scale(64, 4) == 1.0
-  assert initializers.output_scale(1152, 24) == 2.0**-5
-  assert initializers.output_scale(1152, 24 * 4) == 2.0**-7
-  assert initializers.output_scale(1152, 24, of_images=True) == 2.0**-3
-  assert initializers.output_scale(1152, None) == 1.0
+  assert first_steps.output_scale(1000, 1) == 1.0
+  assert first_steps.output_scale(64, 4) == 1.0
+  assert first_steps.output_scale(1152, 24) == 2.0**-5
+  assert first_steps.output_scale(1152, 24 * 4) == 2.0**-7
+  assert first_steps.output_scale(1152, 24, of_images=True) == 2.0**-3
+  assert first_steps.output_scale(1152, None) == 1.0
   with pytest.raises(ValueError, match='depth'):
-    initializers.output_scale(8, 0)
+    first_steps.output_scale(8, 0)
+
+
+@pytest.mark.parametrize('shape', [[6, 6, 3], [7]])
+def test_a_linear_layer_starts_as_without_the_scale(shape):
+  x = test_util.normal((2, *shape), 'float32')
+  layers = [tff.Invertible1x1ConvLU(shape, seed=0, depth=d) for d in (None, 1, 2000)]
+  assert [v.name for v in layers[1].variables] == [v.name for v in layers[0].variables]
+  assert float(layers[2]._lu_scale) < 0.1
+  outputs = [layer(x).numpy() for layer in layers]
+  np.testing.assert_array_equal(outputs[0], outputs[2])
+  for layer in layers:
+    layer.lu.assign_add(1e-2 * tf.ones_like(layer.lu))
+  moved = [np.abs(layer(tf.identity(x)) - y).max() for layer, y in zip(layers, outputs)]
+  assert moved[2] < 0.1 * moved[0]
+
+
+@pytest.mark.parametrize('whole', [False, True])
+def test_files_without_the_scale_of_linear_layers_have_none(
+  whole, tmp_path, monkeypatch
+):
+  def make(seed):
+    return tff.FlowModel(tff.glow([64], num_steps=2, width=8, seed=seed))
+
+  path = tmp_path / ('m.keras' if whole else 'm.weights.h5')
+  with monkeypatch.context() as patch:
+    patch.setattr(first_steps, 'output_scale', lambda *_, **__: 1.0)
+    old = make(0)
+    (old.save if whole else old.save_weights)(path)
+  new = make(1)
+  scales = [v for v in new.variables if 'lu_scale' in v.name]
+  assert scales
+  assert not any('lu_scale' in v.name for v in old.variables)
+  if whole:
+    new = keras.saving.load_model(path)
+  else:
+    new.load_weights(path)
+    np.testing.assert_array_equal(scales[0], np.ones(2))
+  x = test_util.normal((3, 64), 'float32')
+  np.testing.assert_allclose(new.log_prob(x), old.log_prob(x), rtol=1e-6)
 
 
 def save_as_earlier(self, store):

@@ -12,8 +12,14 @@ from tfp_flows.internal import inspection
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
 from tfp_flows.internal import weight_values
+from tfp_flows.math import first_steps
 
 __all__ = ['Invertible1x1ConvLU']
+
+# A product of two factors, neither of which starts at zero, as the output of a network
+# does: an eighth of what is good for that raises no loss, measured for vectors of 43 to
+# 500 columns and images of 12 to 48 channels.
+_SENSITIVITY = 8
 
 
 class Invertible1x1ConvLU(flow_bijector.FlowBijector):
@@ -47,6 +53,7 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
     conditioner: Callable[..., tf.Tensor] | None = None,
     seed: int | None = None,
     dtype: Any = tf.float32,
+    depth: int | None = None,
     name: str = 'invertible_1x1_conv',
   ):
     """Creates the layer.
@@ -58,6 +65,9 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
       seed: int, of the initial rotation; None draws one, which
         `keras.utils.set_random_seed` fixes.
       dtype: of the variables and of `x`.
+      depth: number of such layers in the flow, for the size of its first steps: the
+        variable is then `lu / lu_scale`, with a constant `lu_scale` of at most 1 that
+        falls with `C * depth`, see `output_scale`; None is 1.
       name: name of the layer.
 
     Raises:
@@ -75,7 +85,16 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
       lu, permutation = _random_rotation_lu(self._event[-1], seed)
       diagonal = np.diag(lu)
       lu = lu - np.diag(diagonal) + np.diag(np.log(np.abs(diagonal)))
-      self.lu = tf.Variable(lu, dtype=self.dtype, name='lu')
+      scale = first_steps.output_scale(
+        _SENSITIVITY * self._event[-1], depth, of_images=len(self._event) == 3
+      )
+      self.lu = tf.Variable(lu / scale, dtype=self.dtype, name='lu')
+      self._lu_scale = None
+      if scale != 1.0:
+        # A variable, so that files that were written before it was there have another.
+        self._lu_scale = tf.Variable(
+          scale, dtype=self.dtype, trainable=False, name='lu_scale'
+        )
       self.sign = tf.Variable(
         np.sign(diagonal), dtype=self.dtype, trainable=False, name='sign'
       )
@@ -98,6 +117,8 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
   def _factors(self, condition):
     """`L`, `U + diag(s)` and `log|s|`, with a batch shape if conditional."""
     lu = weight_values.value(self.lu)
+    if self._lu_scale is not None:
+      lu *= weight_values.value(self._lu_scale)
     if self._conditioner is not None:
       offsets = self._of_condition(self._conditioner, condition)
       lu += shapes.reshape(offsets, shapes.batch_shape(offsets, 1), lu.shape)

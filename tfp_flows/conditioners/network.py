@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.conditioners import initializers
+from tfp_flows.math import first_steps
 
 __all__ = ['Network']
 
@@ -45,7 +45,7 @@ class Network(keras.layers.Layer):
     return [] if scale is None else [scale]
 
   def _scale_output(self, fan_in, depth, of_images=False):
-    scale = initializers.output_scale(fan_in, depth, of_images)
+    scale = first_steps.output_scale(fan_in, depth, of_images)
     # A weight, so that files that were written before it was there have another.
     self.output_scale = self.add_weight(
       initializer=keras.initializers.Constant(scale),

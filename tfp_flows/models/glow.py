@@ -124,7 +124,9 @@ def glow(
     for _ in range(num_steps):
       step = [
         bijectors.ActNorm(shape, dtype=dtype),
-        bijectors.Invertible1x1ConvLU(shape, seed=make.seeds(), dtype=dtype),
+        bijectors.Invertible1x1ConvLU(
+          shape, depth=make.depth, seed=make.seeds(), dtype=dtype
+        ),
         make(bijectors.ChannelMask(shape), network, **options),
       ]
       steps.append(bijectors.Sequential(step, name='step'))

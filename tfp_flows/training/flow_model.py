@@ -451,7 +451,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     own = [*self._trainable_variables, *self._non_trainable_variables]
     for lacking in older.lacking(self):
       there = [v for v in own if id(v) not in lacking]
-      if lacking and len(store.keys()) == len(there):
+      if lacking and _fits(there, store):
         for i, variable in enumerate(there):
           variable.assign(store[f'{i}'])
         for variable in own:
@@ -498,6 +498,12 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     self.compile(**config)
     if is_built:
       self.optimizer.build(self.trainable_variables)
+
+
+def _fits(variables, store):
+  shapes = [tuple(v.shape) for v in variables]
+  there = [store[f'{i}'].shape for i in range(len(store.keys()))]
+  return shapes == there
 
 
 def _first_examples(dataset, count):

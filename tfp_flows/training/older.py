@@ -23,6 +23,7 @@ tfb = tfp.bijectors
 
 # What networks multiply by, and whether the first layer of `nice` is adapted.
 _ONE = re.compile(r'(output_scale|input_act_norm_adapted)(_\d+)?$')
+_LU_ONE = re.compile(r'lu_scale(_\d+)?$')
 # What that layer does, and what an optimizer has for it.
 _ZERO = re.compile(r'input_act_norm_(shift|log_scale)')
 
@@ -46,7 +47,10 @@ def lacking(model: Any) -> list[dict[int, np.ndarray]]:
     id(v): np.zeros(v.shape) if len(v.shape) == 2 else np.ones(v.shape)
     for v in getattr(model, 'condition_variables', [])
   }
-  return [scales, conditions, scales | conditions]
+  of_lu = {id(v): np.ones(v.shape) for v in variables if _LU_ONE.search(v.name)}
+  # From the last version on; models without some of them have equal sets.
+  sets = [of_lu, of_lu | scales, of_lu | scales | conditions]
+  return [*sets, scales, conditions, of_lu | conditions, scales | conditions]
 
 
 def has_older(model: Any) -> bool:

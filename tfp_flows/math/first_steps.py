@@ -1,0 +1,47 @@
+"""The size of the first steps of an optimizer."""
+
+import math
+
+from tfp_flows.internal import checks
+
+__all__ = ['output_scale']
+
+# The most that fan-in times depth may be before an output is scaled. The weights of a
+# convolution are moved for all pixels at once, in few of which all activations agree.
+_LIMIT = 1000.0
+_LIMIT_OF_IMAGES = 5000.0
+
+
+def output_scale(fan_in: int, depth: int | None, of_images: bool = False) -> float:
+  """The constant that the output of a network, or a matrix, is multiplied by.
+
+    `min(1, 1000 / (fan_in * depth))`, rounded down to a power of two
+
+  with 5000 in place of 1000 for networks of images.
+
+  The last layer of a network starts at zero. Adam's first steps, whatever the gradient
+  is, change each of its weights by the learning rate, and those of one unit so that
+  they add up: its output changes by the learning rate times the sum of `fan_in`
+  activations. So do the outputs of all `depth` networks of a flow, whose changes
+  multiply. Without the constant the first step of a deep or wide flow is one of
+  hundreds of nats in a random direction; with it, it is about as large for all, and
+  that of a small one, which it leaves alone [(Yang et al., 2021)][1]. The two limits
+  are measured: at twice as much the first steps of some flows raise the loss, at a
+  learning rate of 1e-3. Powers of two round no number, whatever a compiler makes of
+  them.
+
+  Args:
+    fan_in: number of inputs of a unit of the last layer.
+    depth: number of networks whose changes multiply; None is 1.0 as the constant.
+    of_images: whether the network is a convolutional one.
+
+  #### References
+
+  [1]: Greg Yang et al. Tensor Programs V: Tuning Large Neural Networks via Zero-Shot
+       Hyperparameter Transfer. In _NeurIPS_, 2021. https://arxiv.org/abs/2203.03466
+  """
+  if depth is None:
+    return 1.0
+  limit = _LIMIT_OF_IMAGES if of_images else _LIMIT
+  ratio = limit / (fan_in * checks.as_count(depth, 'depth'))
+  return min(1.0, 2.0 ** math.floor(math.log2(ratio)))
