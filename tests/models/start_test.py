@@ -30,7 +30,7 @@ def unequal_scales():
 
 def many_columns():
   rng = np.random.default_rng(0)
-  return (rng.normal(size=[64, 200]) @ rng.normal(size=[200, 200]) / 14).astype('f4')
+  return (rng.normal(size=[64, 400]) @ rng.normal(size=[400, 400]) / 20).astype('f4')
 
 
 def images():
@@ -52,7 +52,7 @@ FLOWS = {
       [8, 8, 1], num_levels=1, num_steps=32, width=64, num_bins=0, seed=0
     ),
   ),
-  'glow_of_many_columns': (many_columns, lambda: tff.glow([200], seed=0)),
+  'glow_of_many_columns': (many_columns, lambda: tff.glow([400], num_steps=16, seed=0)),
   'spline_maf': (table, lambda: tff.maf([20], transformer='spline', seed=0)),
   'spline_real_nvp': (moons, lambda: tff.real_nvp([2], coupling='spline', seed=0)),
 }

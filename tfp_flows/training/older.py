@@ -50,7 +50,7 @@ def lacking(model: Any) -> list[dict[int, np.ndarray]]:
   of_lu = {id(v): np.ones(v.shape) for v in variables if _LU_ONE.search(v.name)}
   # From the last version on; models without some of them have equal sets.
   sets = [of_lu, of_lu | scales, of_lu | scales | conditions]
-  return [*sets, scales, conditions, of_lu | conditions, scales | conditions]
+  return [*sets, scales, scales | conditions, conditions]
 
 
 def has_older(model: Any) -> bool:
