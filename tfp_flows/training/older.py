@@ -109,10 +109,22 @@ class Older:
     return [bijector.with_bijectors(layers)]
 
   def assign(self) -> None:
-    """Gives the weights of `model` to the one of now."""
-    pairs = self._pairs(self._new.variables, self.model.variables)
-    for variable, sources in pairs:
+    """Gives the weights of `model` to the one of now, and the state of its optimizer.
+
+    Which is left alone if `model` has made no step: files need not have one.
+    """
+    variables, older = list(self._new.variables), list(self.model.variables)
+    if self._has_state():
+      variables += self._new.optimizer.variables
+      older += self.model.optimizer.variables
+    for variable, sources in self._pairs(variables, older):
       variable.assign(_stacked([np.asarray(s) for s in sources], variable))
+
+  def _has_state(self):
+    optimizer = self._new.optimizer if self._new.compiled else None
+    if optimizer is None or not optimizer.built:
+      return False
+    return int(self.model.optimizer.iterations) > 0
 
   def arrays(
     self,
