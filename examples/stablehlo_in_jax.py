@@ -36,7 +36,7 @@ class Function:
     self.state = dict(np.load(folder / 'arrays.npz'))
     client = backend.get_backend()
     self._device = client.local_devices()[0]
-    self.batch_size = manifest['batch_size']
+    self.batch_size, self.identity = manifest['batch_size'], manifest['identity']
     self._executable = client.compile_and_load(
       (folder / function['module']).read_bytes(),
       [self._device],
@@ -61,6 +61,13 @@ class Function:
 
 def epochs(function, arguments, seed, count, minutes):
   """Makes the steps of so many epochs, and returns what each of them returned."""
+  missing = {i['name'] for i in function.inputs if i['kind'] == 'argument'}
+  missing -= {*arguments, 'seed'}
+  if missing or 'loss' not in {o['name'] for o in function.outputs}:
+    raise ValueError(
+      f'Expected a training_step, and a .npz with its arguments; it lacks '
+      f'{sorted(missing)}. Pass --arguments=PATH.'
+    )
   examples = len(next(iter(arguments.values())))
   size, start, found = function.batch_size, time.monotonic(), []
   if examples < size:
@@ -105,6 +112,7 @@ def main():
   results = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
   weights = {o['name'] for o in function.outputs} - results.keys()
   results |= {name: np.asarray(function.state[name]) for name in weights}
+  results['identity'] = np.asarray(function.identity)
   np.savez(options.results, **results)
   for name, value in results.items():
     if value.ndim == 1 and not options.epochs:

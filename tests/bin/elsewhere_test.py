@@ -86,8 +86,21 @@ def test_training_comes_back(prepared, monkeypatch, capsys):
   assert (state['epoch'], state['step']) == divmod(15, state['steps_per_epoch'])
   call(evaluate, flags)
   assert json.loads(result.read_text())['nats'] == pytest.approx(after['nats'])
+  with np.load(folder / 'trained.npz') as file:
+    arrays = dict(file)
+  np.savez(folder / 'other.npz', **(arrays | dict(identity=np.asarray('0'))))
+  other = fails(capsys, import_arrays, flags, f'--arrays={folder}/other.npz')
+  assert 'came of another' in other
   call(train, flags, '--epochs=4')
   assert f'Going on after {state["epoch"]} epochs' in capsys.readouterr().out
+  rows = (folder / 'run' / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(row)['epoch'] for row in rows] == [1, 2, 3, 4]
+  assert json.loads(rows[0])['loss'] > json.loads(rows[1])['loss'] > after['nats'] - 0.5
+  older = fails(capsys, import_arrays, flags, f'--arrays={folder}/trained.npz')
+  assert 'Pass --overwrite' in older
+  call(import_arrays, flags, f'--arrays={folder}/trained.npz', '--overwrite')
+  again = json.loads((folder / 'run' / 'result.json').read_text())
+  assert again['nats'] == pytest.approx(after['nats'])
 
 
 def test_arrays_that_cannot_be_read(prepared, tmp_path, capsys):

@@ -218,7 +218,7 @@ def test_seeds(kind, time):
 
 def test_weights_start_glorot_uniform():
   field = tff.FieldMLP(30, (40,), time='concat', seed=0)
-  kernel, bias = field.get_weights()[:2]
+  kernel, bias = (v.numpy() for v in field.trainable_variables[:2])
   limit = np.sqrt(6 / (31 + 40))
   assert 0.95 * limit < np.abs(kernel).max() <= limit
   np.testing.assert_allclose(np.std(kernel), limit / np.sqrt(3), rtol=0.05)

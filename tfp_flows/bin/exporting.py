@@ -107,7 +107,7 @@ def _examples(model, data, part):
   return dict(x=x, condition=np.concatenate(conditions))
 
 
-def import_arrays(path: str, folder: str | None) -> None:
+def import_arrays(path: str, folder: str | None, overwrite: bool = False) -> None:
   """Takes weights and optimizer of the run of the flags from training elsewhere.
 
   They become its best weights, or with `--ema` the averages of them do, and its last
@@ -116,9 +116,11 @@ def import_arrays(path: str, folder: str | None) -> None:
   Args:
     path: of a `.npz` with what the last training step has returned.
     folder: of the export; None is `export/stablehlo` in the workdir.
+    overwrite: whether the run may go back behind steps that it has made since.
 
   Raises:
-    UsageError: if the file or the export cannot be read, or is of another model.
+    UsageError: if the file or the export cannot be read, or is of another model or
+      run, or the run has made more steps.
   """
   workdir = runs.Workdir(FLAGS.workdir)
   workdir.check_same_model()
@@ -126,10 +128,18 @@ def import_arrays(path: str, folder: str | None) -> None:
   model, progress = _compiled_model(workdir, data)
   workdir.load_weights(model)  # Those that no step changes.
   with workdir.begin(False):
+    arrays = _arrays(path)
     stablehlo.import_stablehlo(
-      model, folder or workdir.file('export/stablehlo'), _arrays(path)
+      model, folder or workdir.file('export/stablehlo'), arrays
     )
-    _keep(workdir, model, progress)
+    steps = int(np.asarray(model.optimizer.iterations))
+    if progress.total_steps > steps and not overwrite:
+      raise cli.UsageError(
+        f'Expected a training that goes on from the run in {workdir.path}, which has '
+        f'made {progress.total_steps} steps; received one of {steps}. Pass --overwrite '
+        f'to go back to it.'
+      )
+    _keep(workdir, model, progress, _epochs(arrays, progress, steps, data))
     workdir.forget_result()
     evaluation.report(model, data, 'test', workdir.file('result.json'))
 
@@ -145,14 +155,28 @@ def _arrays(path):
     ) from error
 
 
-def _keep(workdir, model, progress):
+def _epochs(arrays, progress, steps, data):
+  """The history of as many epochs as the steps are, with the losses that are known."""
+  history = progress.history[: steps // progress.steps_per_epoch]
+  losses = np.asarray(arrays.get('loss', []), np.float64).reshape(-1)
+  if data.deviation is not None:
+    losses = losses - np.log(data.deviation).sum()
+  first = steps - len(losses)
+  for epoch in range(len(history), steps // progress.steps_per_epoch):
+    start = epoch * progress.steps_per_epoch - first
+    part = losses[max(start, 0) : max(start + progress.steps_per_epoch, 0)]
+    history.append(dict(loss=float(part.mean())) if len(part) else {})
+  return history
+
+
+def _keep(workdir, model, progress, history):
   steps = int(np.asarray(model.optimizer.iterations))
   progress = dataclasses.replace(
     progress,
     epoch=steps // progress.steps_per_epoch,
     step=steps % progress.steps_per_epoch,
     callbacks={},
-    history=[],
+    history=history,
   )
   identity = flags_lib.identity()
   saved = checkpoints.Checkpoints(workdir.file('checkpoints'), model, identity)

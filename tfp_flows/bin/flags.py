@@ -162,7 +162,10 @@ flags.DEFINE_string(
   'workdir.',
 )
 flags.DEFINE_bool(
-  'overwrite', False, 'Replace the run that --workdir holds, or the export in --output.'
+  'overwrite',
+  False,
+  'Replace the run that --workdir holds, the export in --output, or, where a training '
+  'comes back, steps that were made since.',
 )
 
 

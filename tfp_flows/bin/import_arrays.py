@@ -27,7 +27,7 @@ def main() -> None:
     raise cli.UsageError(
       'Expected --arrays=PATH, a .npz with what the training returned; received none.'
     )
-  exporting.import_arrays(found.arrays, found.export)
+  exporting.import_arrays(found.arrays, found.export, found.overwrite)
 
 
 def run() -> None:

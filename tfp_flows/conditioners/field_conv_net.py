@@ -44,6 +44,7 @@ class FieldConvNet(time_layers.FieldNetwork):
     zero_last: bool = False,
     seed: int | None = None,
     dtype: Any = None,
+    depth: int | None = None,
     name: str | None = None,
   ):
     """Creates and builds the network.
@@ -60,6 +61,9 @@ class FieldConvNet(time_layers.FieldNetwork):
       seed: int, of the initial weights; None is fixed by
         `keras.utils.set_random_seed`.
       dtype: Keras dtype or policy.
+      depth: number of fields that the flow integrates one after the other, for the size
+        of its first steps: weights of all layers but the first are multiplied by a
+        constant, see `output_scale`, and begin as much larger. None is no constant.
       name: name of the layer.
 
     Raises:
@@ -86,5 +90,6 @@ class FieldConvNet(time_layers.FieldNetwork):
       zero_last=zero_last,
       seed=seed,
       dtype=dtype,
+      depth=depth,
       name=name,
     )

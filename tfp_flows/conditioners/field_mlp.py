@@ -55,6 +55,7 @@ class FieldMLP(time_layers.FieldNetwork):
     zero_last: bool = False,
     seed: int | None = None,
     dtype: Any = None,
+    depth: int | None = None,
     name: str | None = None,
   ):
     """Creates and builds the network.
@@ -69,6 +70,9 @@ class FieldMLP(time_layers.FieldNetwork):
       seed: int, of the initial weights; None is fixed by
         `keras.utils.set_random_seed`.
       dtype: Keras dtype or policy.
+      depth: number of fields that the flow integrates one after the other, for the size
+        of its first steps: weights of all layers but the first are multiplied by a
+        constant, see `output_scale`, and begin as much larger. None is no constant.
       name: name of the layer.
 
     Raises:
@@ -95,5 +99,6 @@ class FieldMLP(time_layers.FieldNetwork):
       zero_last=zero_last,
       seed=seed,
       dtype=dtype,
+      depth=depth,
       name=name,
     )

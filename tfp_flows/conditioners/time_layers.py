@@ -1,6 +1,7 @@
 """Linear layers that depend on the time, and the networks made of them."""
 
 import functools
+import math
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,11 @@ from tfp_flows.conditioners import network
 from tfp_flows.internal import shapes
 
 __all__ = ['FieldNetwork', 'TimeLinear']
+
+# Fields do not start at zero, and each of their layers moves what the next one sees: at
+# an eighth of the size that is good for the output of a network no first step raises
+# the loss, measured for images and vectors.
+_SENSITIVITY = 8
 
 
 class TimeLinear(keras.layers.Layer):
@@ -79,8 +85,11 @@ class TimeLinear(keras.layers.Layer):
       self.shift = add('shift', 1, outputs)
     self.built = True
 
-  def call(self, t, x):
+  def call(self, t, x, scale=None):
     kernel, bias = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
+    if scale is not None:
+      scale = tf.cast(scale, kernel.dtype)
+      kernel, bias = scale * kernel, scale * bias
     if self._concat:
       ones = tf.ones([1, *x.shape[1:-1], 1], x.dtype)
       response = self._linear(ones, kernel[..., -1:, :])
@@ -104,6 +113,7 @@ class FieldNetwork(network.Network):
     zero_last: bool,
     seed: int | None,
     dtype: Any,
+    depth: int | None,
     name: str | None,
   ):
     """Creates and builds the network; see its subclasses.
@@ -119,6 +129,7 @@ class FieldNetwork(network.Network):
       zero_last: whether the last layer starts at zero.
       seed: int.
       dtype: Keras dtype or policy.
+      depth: number of fields of the flow, or None.
       name: name of the layer.
     """
     super().__init__(name=name, dtype=dtype)
@@ -139,6 +150,11 @@ class FieldNetwork(network.Network):
       )
       for i in range(len(widths) + 1)
     ]
+    # All layers but the first, as none starts at zero.
+    fan_in = math.prod(taps) * max(widths, default=channels)
+    self._scale_output(_SENSITIVITY * fan_in, depth)
+    for layer in self._linears[1:]:
+      layer.kernel.assign(layer.kernel / self.output_scale)
     self.condition_size = condition_size
     if condition_size is not None:
       check_sizes('condition_size', [condition_size])
@@ -156,7 +172,8 @@ class FieldNetwork(network.Network):
     t = tf.cast(t, self.compute_dtype)
     self._check_arguments(t, x)
     for i, layer in enumerate(self._linears):
-      at_t = functools.partial(layer, t)
+      own = dict(scale=self.output_scale) if i else {}
+      at_t = functools.partial(layer, t, **own)
       x = shapes.with_flat_batch(at_t, x, len(self._event_shape))
       if i == 0 and self.condition_size is not None:
         x = self._add_condition(x, condition)

@@ -146,6 +146,7 @@ def ffjord(
     seeds=conditioners.SeedStream(seed),
     dtype=dtype,
     loop=loop,
+    depth=num_blocks * (num_levels if is_image else 1),
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   if is_image:
@@ -180,6 +181,7 @@ class _Blocks:
   seeds: conditioners.SeedStream
   dtype: tf.DType
   loop: bool
+  depth: int
 
   def __post_init__(self):
     if not self.final_time > 0.0:
@@ -216,7 +218,7 @@ class _Blocks:
     if len(shape) == 3:
       network = conditioners.FieldConvNet
     options = building.network_policy(self.dtype) | self.network_options
-    return network(shape, self.hidden, seed=self.seeds(), **options)
+    return network(shape, self.hidden, seed=self.seeds(), depth=self.depth, **options)
 
   def _time(self):
     if not self.trainable_time:

@@ -1,5 +1,6 @@
 """A model as StableHLO, for any runtime of XLA."""
 
+import hashlib
 import json
 import os
 import re
@@ -53,7 +54,8 @@ def export_stablehlo(
   The last is a step of `fit`, gradients, optimizer and norms of Lipschitz networks
   included. Conditional models take `condition` after `seed`.
 
-  The manifest is an object with `batch_size`, `versions` and `functions`. A function
+  The manifest is an object with `batch_size`, `versions`, `functions` and `identity`,
+  which tells the weights of this export from others. A function
   has lists of `inputs` and `outputs` in their order, each with
 
     name    of the tensor; of a weight or constant that in arrays.npz
@@ -97,6 +99,7 @@ def export_stablehlo(
     entries[program.name] = dict(module=name, **tensors)
   versions = dict(tfp_flows=version.__version__, tensorflow=tf.__version__)
   manifest = dict(batch_size=batch_size, versions=versions, functions=entries)
+  manifest['identity'] = _digest(arrays.values)
   with exports.replacing(path, _FILES) as folder:
     for name, module in modules.items():
       with open(os.path.join(folder, name), 'wb') as file:
@@ -117,14 +120,15 @@ def import_stablehlo(
     path: of the folder of the export.
     arrays: by the names of the manifest, as an open `.npz`; what has other names is
       left alone. The weights that a training step returns, and the state of the
-      optimizer if the model is compiled, have to be there.
+      optimizer if the model is compiled, have to be there. An `'identity'`, if it is
+      there, has to be that of the manifest.
 
   Raises:
     ValueError: if there is no export with a training step in `path`, it is of another
       model, or an array is missing, of another shape or dtype, or not finite. The
       model is then as it was.
   """
-  entries = _results_of_training(path)
+  entries = _results_of_training(path, arrays)
   variables = {f'weight_{i}': v for i, v in enumerate(model.distribution.variables)}
   if model.compiled:
     if not model.optimizer.built:
@@ -141,18 +145,33 @@ def import_stablehlo(
     variables[name].assign(value)
 
 
-def _results_of_training(path):
+def _results_of_training(path, arrays):
   """The entries of what a training step returns beside its loss."""
   file = os.path.join(path, 'manifest.json')
   try:
     with open(file) as text:
-      outputs = json.load(text)['functions']['training_step']['outputs']
-      return [entry for entry in outputs if entry['kind'] != 'result']
+      manifest = json.load(text)
+      outputs = manifest['functions']['training_step']['outputs']
+      entries = [entry for entry in outputs if entry['kind'] != 'result']
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise ValueError(
       f'Expected an export with a training_step in {os.fspath(path)}; received '
-      f'{type(error).__name__} from its manifest.json.'
+      f'{type(error).__name__} from its manifest.json. Export the model first.'
     ) from error
+  if 'identity' in arrays and str(arrays['identity']) != manifest.get('identity'):
+    raise ValueError(
+      f'Expected what came of the export in {os.fspath(path)}; received arrays that '
+      f'came of another.'
+    )
+  return entries
+
+
+def _digest(arrays):
+  """The same for the same names and values."""
+  found = hashlib.sha256()
+  for name in sorted(arrays):
+    found.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+  return found.hexdigest()
 
 
 def _check_variable(entry, variable):
