@@ -36,7 +36,8 @@ class Function:
     self.state = dict(np.load(folder / 'arrays.npz'))
     client = backend.get_backend()
     self._device = client.local_devices()[0]
-    self.batch_size, self.identity = manifest['batch_size'], manifest['identity']
+    self.batch_size = manifest['batch_size']
+    self.identity = manifest.get('identity')  # Older exports have none.
     self._executable = client.compile_and_load(
       (folder / function['module']).read_bytes(),
       [self._device],
@@ -112,7 +113,8 @@ def main():
   results = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
   weights = {o['name'] for o in function.outputs} - results.keys()
   results |= {name: np.asarray(function.state[name]) for name in weights}
-  results['identity'] = np.asarray(function.identity)
+  if function.identity:
+    results['identity'] = np.asarray(function.identity)
   np.savez(options.results, **results)
   for name, value in results.items():
     if value.ndim == 1 and not options.epochs:
