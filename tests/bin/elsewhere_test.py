@@ -96,11 +96,36 @@ def test_training_comes_back(prepared, monkeypatch, capsys):
   rows = (folder / 'run' / 'metrics.jsonl').read_text().splitlines()
   assert [json.loads(row)['epoch'] for row in rows] == [1, 2, 3, 4]
   assert json.loads(rows[0])['loss'] > json.loads(rows[1])['loss'] > after['nats'] - 0.5
+  assert 'val_loss' in json.loads(rows[3])
   older = fails(capsys, import_arrays, flags, f'--arrays={folder}/trained.npz')
   assert 'Pass --overwrite' in older
+  assert 'no step since it was exported' in older
   call(import_arrays, flags, f'--arrays={folder}/trained.npz', '--overwrite')
   again = json.loads((folder / 'run' / 'result.json').read_text())
   assert again['nats'] == pytest.approx(after['nats'])
+  rows = (folder / 'run' / 'metrics.jsonl').read_text().splitlines()
+  assert not any('val_loss' in row for row in rows)
+  # What came back stays the best where going on is worse.
+  state = checkpoints.last_state(folder / 'run' / 'checkpoints')
+  assert state['callbacks']['BestWeights']['best'] == pytest.approx(
+    after['nats'], abs=0.3
+  )
+
+
+def test_other_runs_are_refused(prepared, capsys):
+  folder, _ = prepared
+  words = [f'--dataset={folder}/table.npy', '--model=real_nvp', '--batch_size=100']
+  words += ['--arg=num_steps=1', '--arg=width=8', '--learning_rate=1e-2', '--ema=0.9']
+  words += ['--epochs=0', '--clip_norm=10', '--seed=1']
+  call(train, f'--workdir={folder}/other', *words)
+  found = fails(
+    capsys,
+    import_arrays,
+    f'--flagfile={folder}/other/flags.txt',
+    f'--arrays={folder}/run/export/stablehlo/arrays.npz',
+    f'--export={folder}/run/export/stablehlo',
+  )
+  assert 'that of another' in found
 
 
 def test_arrays_that_cannot_be_read(prepared, tmp_path, capsys):

@@ -162,6 +162,19 @@ def test_a_training_elsewhere_comes_back(exported, load):
   assert np.abs(found - before).max() > 1e-4
 
 
+def test_only_the_model_that_was_exported_takes_it_back(tmp_path):
+  def model(seed):
+    found = tff.FlowModel(tff.glow([4], num_steps=1, width=4, seed=seed))
+    found.compile(keras.optimizers.Adam(1e-3), jit_compile=False)
+    return found
+
+  tff.export_stablehlo(model(0), tmp_path / 'e', BATCH, ['training_step'])
+  with np.load(tmp_path / 'e' / 'arrays.npz') as arrays:
+    tff.import_stablehlo(model(0), tmp_path / 'e', arrays)
+    with pytest.raises(ValueError, match='no training step changes'):
+      tff.import_stablehlo(model(1), tmp_path / 'e', arrays)
+
+
 def test_what_comes_back_is_checked(tmp_path, exported):
   model, path, _ = exported
   arrays = dict(np.load(path / 'arrays.npz'))

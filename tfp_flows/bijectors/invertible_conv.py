@@ -60,8 +60,8 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
 
     Args:
       event_shape: `[D]` or `[H, W, C]`.
-      conditioner: callable `condition -> [..., C * C]`, offsets of `lu` row by
-        row; a Keras layer must be built.
+      conditioner: callable `condition -> [..., C * C]`, offsets of `lu`, of
+        the scaled one with `depth`, row by row; a Keras layer must be built.
       seed: int, of the initial rotation; None draws one, which
         `keras.utils.set_random_seed` fixes.
       dtype: of the variables and of `x`.

@@ -1,6 +1,8 @@
 """A run as a SavedModel and as StableHLO, and one that was trained elsewhere."""
 
 import dataclasses
+import hashlib
+import json
 import os
 
 import numpy as np
@@ -12,6 +14,7 @@ from tfp_flows.bin import flags as flags_lib
 from tfp_flows.bin import optimizers
 from tfp_flows.bin import runs
 from tfp_flows.bin import training_data
+from tfp_flows.training import callbacks
 from tfp_flows.training import checkpoints
 from tfp_flows.training import exports
 from tfp_flows.training import files
@@ -57,6 +60,7 @@ def export(formats: set[str], folder: str | None, overwrite: bool = False) -> No
   if 'stablehlo' in formats:
     path = os.path.join(folder, 'stablehlo')
     stablehlo.export_stablehlo(model, path, FLAGS.batch_size, **options)
+    _sign(os.path.join(path, 'manifest.json'), workdir)
     print(f'{path}: StableHLO for batches of {FLAGS.batch_size}, see manifest.json')
   if 'data' in formats:
     path = os.path.join(folder, 'data')
@@ -67,6 +71,14 @@ def export(formats: set[str], folder: str | None, overwrite: bool = False) -> No
         part = _examples(model, loaded, name.removesuffix('.npz'))
         np.savez_compressed(os.path.join(temporary, name), **part)
     print(f'{path}: the examples as arguments, {", ".join(_DATA_FILES)}')
+
+
+def _sign(path, workdir):
+  """Notes in a manifest which run it is of."""
+  with open(path) as file:
+    manifest = json.load(file)
+  with files.replacing(path) as temporary, open(temporary, 'w') as file:
+    json.dump(manifest | dict(run=_name_of(workdir)), file, indent=1)
 
 
 _DATA_FILES = ('train.npz', 'validation.npz', 'test.npz')
@@ -116,32 +128,60 @@ def import_arrays(path: str, folder: str | None, overwrite: bool = False) -> Non
   Args:
     path: of a `.npz` with what the last training step has returned.
     folder: of the export; None is `export/stablehlo` in the workdir.
-    overwrite: whether the run may go back behind steps that it has made since.
+    overwrite: whether it may replace steps that the run has made since its export.
 
   Raises:
-    UsageError: if the file or the export cannot be read, or is of another model or
-      run, or the run has made more steps.
+    ValueError: if the file or the export cannot be read, or is of another model or
+      run, or the run has made steps since.
   """
   workdir = runs.Workdir(FLAGS.workdir)
   workdir.check_same_model()
   data = runs.load_trained_data(workdir)
   model, progress = _compiled_model(workdir, data)
   workdir.load_weights(model)  # Those that no step changes.
+  folder = folder or workdir.file('export/stablehlo')
   with workdir.begin(False):
     arrays = _arrays(path)
-    stablehlo.import_stablehlo(
-      model, folder or workdir.file('export/stablehlo'), arrays
-    )
+    stablehlo.import_stablehlo(model, folder, arrays)
+    start = _check_branch(workdir, progress, folder, overwrite)
     steps = int(np.asarray(model.optimizer.iterations))
-    if progress.total_steps > steps and not overwrite:
-      raise cli.UsageError(
-        f'Expected a training that goes on from the run in {workdir.path}, which has '
-        f'made {progress.total_steps} steps; received one of {steps}. Pass --overwrite '
-        f'to go back to it.'
-      )
-    _keep(workdir, model, progress, _epochs(arrays, progress, steps, data))
+    progress = dataclasses.replace(
+      progress,
+      epoch=steps // progress.steps_per_epoch,
+      step=steps % progress.steps_per_epoch,
+      history=_history(arrays, progress, start, steps, data),
+    )
+    _keep(workdir, model, progress, data)
     workdir.forget_result()
     evaluation.report(model, data, 'test', workdir.file('result.json'))
+
+
+def _check_branch(workdir, progress, folder, overwrite):
+  """The step of an export of this run, behind which the run has made none."""
+  with open(os.path.join(folder, 'manifest.json')) as file:
+    run = json.load(file).get('run')
+  if run not in (None, _name_of(workdir)):
+    raise cli.UsageError(
+      f'Expected an export of the run in {workdir.path}; received that of another in '
+      f'{folder}.'
+    )
+  with np.load(os.path.join(folder, 'arrays.npz')) as file:
+    start = int(file['optimizer_0'])
+  made = progress.total_steps
+  is_trained = made > start or (
+    not made and os.path.exists(workdir.file('result.json'))
+  )
+  if is_trained and not overwrite:
+    raise cli.UsageError(
+      f'Expected a run that has made no step since it was exported, at step {start}; '
+      f'that in {workdir.path} has made {made}. Pass --overwrite to replace these.'
+    )
+  return start
+
+
+def _name_of(workdir):
+  text = f'{workdir.identity()} {workdir.digest()}'
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _arrays(path):
@@ -155,36 +195,39 @@ def _arrays(path):
     ) from error
 
 
-def _epochs(arrays, progress, steps, data):
-  """The history of as many epochs as the steps are, with the losses that are known."""
-  history = progress.history[: steps // progress.steps_per_epoch]
+def _history(arrays, progress, start, steps, data):
+  """That of the run until the export, then the losses that came back, if they did."""
+  count = progress.steps_per_epoch
+  history = progress.history[: min(start, steps) // count]
   losses = np.asarray(arrays.get('loss', []), np.float64).reshape(-1)
   if data.deviation is not None:
     losses = losses - np.log(data.deviation).sum()
   first = steps - len(losses)
-  for epoch in range(len(history), steps // progress.steps_per_epoch):
-    start = epoch * progress.steps_per_epoch - first
-    part = losses[max(start, 0) : max(start + progress.steps_per_epoch, 0)]
+  for epoch in range(len(history), steps // count):
+    begin = epoch * count - first
+    part = losses[max(begin, 0) : max(begin + count, 0)]
     history.append(dict(loss=float(part.mean())) if len(part) else {})
   return history
 
 
-def _keep(workdir, model, progress, history):
-  steps = int(np.asarray(model.optimizer.iterations))
-  progress = dataclasses.replace(
-    progress,
-    epoch=steps // progress.steps_per_epoch,
-    step=steps % progress.steps_per_epoch,
-    callbacks={},
-    history=history,
-  )
-  identity = flags_lib.identity()
-  saved = checkpoints.Checkpoints(workdir.file('checkpoints'), model, identity)
-  for step in saved.steps:
-    if step > steps:
-      saved.remove(step)
-  saved.save(steps, dataclasses.asdict(progress))
-  optimizer = model.optimizer
+def _keep(workdir, model, progress, data):
+  """Saves the best weights, which stay in the model, and the checkpoint."""
+  identity, optimizer = flags_lib.identity(), model.optimizer
+  trained = [v.numpy() for v in model.trainable_variables]
   if optimizer.use_ema:
     optimizer.finalize_variable_values(model.trainable_variables)
+  best = [v.numpy() for v in model.trainable_variables]
   weights.save_weights(model, workdir.weights, identity)
+  batches = runs.eval_batches(data.validation, data)
+  loss = model.evaluate(batches, return_dict=True, verbose=0)['loss']
+  progress.callbacks = dict(BestWeights=dict(best=float(loss)))
+  saved = checkpoints.Checkpoints(workdir.file('checkpoints'), model, identity)
+  for step in saved.steps:
+    if step > progress.total_steps:
+      saved.remove(step)
+  for variable, value in zip(model.trainable_variables, trained):
+    variable.assign(value)
+  saved.save(progress.total_steps, dataclasses.asdict(progress))
+  for variable, value in zip(model.trainable_variables, best):
+    variable.assign(value)
+  callbacks.write_history(workdir.file('metrics.jsonl'), progress.history)

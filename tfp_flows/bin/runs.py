@@ -390,7 +390,7 @@ class Workdir:
           f'there are none. Restore them, or pass --overwrite to begin anew.'
         )
 
-  def _identity(self):
+  def identity(self) -> str:
     """`flags.identity` of the run that is there."""
     recorded = self._recorded()
     lines = (line for name in flags_lib.FIXED for line in _lines(name, recorded))
@@ -447,7 +447,7 @@ class Workdir:
         f'tfp-flows-train first.'
       )
     try:
-      weights.load_weights(model, self.weights, self._identity())
+      weights.load_weights(model, self.weights, self.identity())
     except (OSError, KeyError, weights.DamagedWeights) as error:
       raise cli.UsageError(
         f'Expected the weights of a run at {self.weights}; the file is damaged '

@@ -72,7 +72,7 @@ def train(overwrite: bool = False) -> None:
     if run.is_finished:
       print(run.why_finished)
       return
-    if not FLAGS.epochs:
+    if not FLAGS.epochs and not run.is_begun:
       run.keep_start()
       print(f'Prepared {workdir.path}; pass --epochs to train.')
       return
@@ -135,6 +135,11 @@ class _Run:
     return self._is_trained and os.path.exists(self._workdir.file('result.json'))
 
   @property
+  def is_begun(self) -> bool:
+    """Whether steps were made."""
+    return self._progress.total_steps > 0
+
+  @property
   def why_finished(self) -> str:
     """What could be done about it, too."""
     if self._is_stopped:
@@ -159,8 +164,8 @@ class _Run:
     return self._progress.stopped and 0 < FLAGS.patience <= waited
 
   def keep_start(self) -> None:
-    """Saves the weights that a run begins with, unless it was trained."""
-    if self._is_chief and not self._progress.total_steps:
+    """Saves the weights that a run begins with."""
+    if self._is_chief:
       weights.save_weights(self._model, self._workdir.weights, self._identity)
 
   def fit(self) -> None:

@@ -62,8 +62,9 @@ class FieldConvNet(time_layers.FieldNetwork):
         `keras.utils.set_random_seed`.
       dtype: Keras dtype or policy.
       depth: number of fields that the flow integrates one after the other, for the size
-        of its first steps: weights of all layers but the first are multiplied by a
-        constant, see `output_scale`, and begin as much larger. None is no constant.
+        of its first steps: kernels and biases of all layers but the first are
+        multiplied by a constant, see `output_scale`, and kernels begin as much larger.
+        None is no constant.
       name: name of the layer.
 
     Raises:

@@ -158,7 +158,7 @@ def _scaled_swish(x, beta):
   def swish(*_):
     def grad(y):
       s = tf.sigmoid(beta * x)
-      of_beta = tf.reduce_sum(y * x * x * (s * (1.0 - s)))
+      of_beta = tf.reduce_sum(y * (x * (x * (s * (1.0 - s)))))
       return _times_slope(y, x, beta), of_beta
 
     return x * tf.sigmoid(beta * x), grad

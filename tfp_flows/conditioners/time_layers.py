@@ -19,7 +19,7 @@ __all__ = ['FieldNetwork', 'TimeLinear']
 
 # Fields do not start at zero, and each of their layers moves what the next one sees: at
 # an eighth of the size that is good for the output of a network no first step raises
-# the loss, measured for images and vectors.
+# the loss, measured for images (where softplus is positive at all pixels) and vectors.
 _SENSITIVITY = 8
 
 
@@ -152,7 +152,7 @@ class FieldNetwork(network.Network):
     ]
     # All layers but the first, as none starts at zero.
     fan_in = math.prod(taps) * max(widths, default=channels)
-    self._scale_output(_SENSITIVITY * fan_in, depth)
+    self._scale_output(_SENSITIVITY * fan_in, depth if widths else None)
     for layer in self._linears[1:]:
       layer.kernel.assign(layer.kernel / self.output_scale)
     self.condition_size = condition_size

@@ -203,7 +203,7 @@ def save_curves(path: str, metrics_path: str, names: Sequence[str]) -> None:
   """
   with open(metrics_path) as file:
     rows = [json.loads(line) for line in file]
-  name = next(n for n in names if any(n in row for row in rows))
+  name = next((n for n in names if any(n in row for row in rows)), names[-1])
   figure = matplotlib.figure.Figure(figsize=(6, 4), layout='constrained')
   axis = figure.subplots()
   for key, label in ((name, 'training'), (f'val_{name}', 'validation')):

@@ -128,7 +128,7 @@ def import_stablehlo(
       model, or an array is missing, of another shape or dtype, or not finite. The
       model is then as it was.
   """
-  entries = _results_of_training(path, arrays)
+  entries, constants = _weights_of_training(path, arrays)
   variables = {f'weight_{i}': v for i, v in enumerate(model.distribution.variables)}
   if model.compiled:
     if not model.optimizer.built:
@@ -141,29 +141,41 @@ def import_stablehlo(
       variable = variables.get(entry['name'])
       _check_variable(entry, variable)
       values[entry['name']] = _checked_array(entry, arrays)
+  for name, value in constants.items():
+    if name not in variables or not np.array_equal(variables[name].numpy(), value):
+      raise ValueError(
+        f'Expected the model that was exported to {os.fspath(path)}; received one '
+        f'whose {name}, which no training step changes, is another. Build it with the '
+        f'same seed, or load the weights that it was exported with first.'
+      )
   for name, value in values.items():
     variables[name].assign(value)
 
 
-def _results_of_training(path, arrays):
-  """The entries of what a training step returns beside its loss."""
+def _weights_of_training(path, arrays):
+  """The entries that a training step returns, and the weights that it only reads."""
   file = os.path.join(path, 'manifest.json')
   try:
     with open(file) as text:
       manifest = json.load(text)
       outputs = manifest['functions']['training_step']['outputs']
       entries = [entry for entry in outputs if entry['kind'] != 'result']
+      inputs = manifest['functions']['training_step']['inputs']
+    given = {e['name'] for e in inputs if e['kind'] == 'weight'}
+    given -= {e['name'] for e in entries}
+    with np.load(os.path.join(path, 'arrays.npz'), allow_pickle=False) as file:
+      constants = {name: file[name] for name in given}
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise ValueError(
       f'Expected an export with a training_step in {os.fspath(path)}; received '
-      f'{type(error).__name__} from its manifest.json. Export the model first.'
+      f'{type(error).__name__} from its files. Export the model first.'
     ) from error
   if 'identity' in arrays and str(arrays['identity']) != manifest.get('identity'):
     raise ValueError(
       f'Expected what came of the export in {os.fspath(path)}; received arrays that '
       f'came of another.'
     )
-  return entries
+  return entries, constants
 
 
 def _digest(arrays):
@@ -195,14 +207,15 @@ def _checked_array(entry, arrays):
       f'returns it; received arrays without. Save all that the last step returned.'
     )
   value = np.asarray(arrays[name])
-  if value.dtype.kind == 'V':  # Files of NumPy have bfloat16 as plain bytes.
-    value = value.view(tf.as_dtype(entry['dtype']).as_numpy_dtype)
+  dtype = tf.as_dtype(entry['dtype'])
+  if value.dtype.kind == 'V' and value.dtype.itemsize == dtype.size:
+    value = value.view(dtype.as_numpy_dtype)  # Files of NumPy have bfloat16 as bytes.
   if [list(value.shape), value.dtype.name] != [entry['shape'], entry['dtype']]:
     raise ValueError(
       f'Expected {name!r} of shape {entry["shape"]} and dtype {entry["dtype"]}; '
       f'received {list(value.shape)}, {value.dtype.name}.'
     )
-  if value.dtype.kind == 'f' and not np.isfinite(value).all():
+  if dtype.is_floating and not np.isfinite(value.astype(np.float64)).all():
     raise ValueError(
       f'Expected finite numbers in {name!r} ({entry["variable"]}); received NaN or '
       f'infinite ones: the training has diverged. Lower its learning rate.'
