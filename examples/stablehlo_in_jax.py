@@ -33,9 +33,12 @@ class Function:
     manifest = json.loads((folder / 'manifest.json').read_text())
     function = manifest['functions'][name]
     self.inputs, self.outputs = function['inputs'], function['outputs']
-    self.state = dict(np.load(folder / 'arrays.npz'))
     client = backend.get_backend()
     self._device = client.local_devices()[0]
+    dtypes = {i['name']: i['dtype'] for i in self.inputs}
+    with np.load(folder / 'arrays.npz') as arrays:
+      names = dtypes.keys() & set(arrays)
+      self.state = {n: self._on_device(arrays[n], dtypes[n]) for n in names}
     self.batch_size = manifest['batch_size']
     self.identity = manifest.get('identity')  # Older exports have none.
     self._executable = client.compile_and_load(

@@ -53,6 +53,20 @@ FLOWS = {
     ),
   ),
   'glow_of_many_columns': (many_columns, lambda: tff.glow([400], num_steps=16, seed=0)),
+  'ffjord_of_images': (
+    images,
+    lambda: tff.ffjord(
+      [8, 8, 1],
+      num_levels=1,
+      num_blocks=4,
+      hidden=(64, 64),
+      solver='rk4',
+      num_steps=2,
+      evaluation='hutchinson',
+      num_bins=0,
+      seed=0,
+    ),
+  ),
   'spline_maf': (table, lambda: tff.maf([20], transformer='spline', seed=0)),
   'spline_real_nvp': (moons, lambda: tff.real_nvp([2], coupling='spline', seed=0)),
 }
@@ -85,7 +99,7 @@ def test_no_step_raises_the_loss(name):
 
 
 def test_without_the_scale_a_step_does(monkeypatch):
-  monkeypatch.setattr(first_steps, 'output_scale', lambda *_: 1.0)
+  monkeypatch.setattr(first_steps, 'output_scale', lambda *_, **__: 1.0)
   data, build = FLOWS['wide_maf']
   found = losses(build(), data(), 2)
   assert max(found[1:]) > 2 * found[0]
@@ -114,6 +128,46 @@ def test_a_linear_layer_starts_as_without_the_scale(shape):
     layer.lu.assign_add(1e-2 * tf.ones_like(layer.lu))
   moved = [np.abs(layer(tf.identity(x)) - y).max() for layer, y in zip(layers, outputs)]
   assert moved[2] < 0.1 * moved[0]
+
+
+def test_a_field_starts_as_without_the_scale():
+  x = test_util.normal((2, 6), 'float32')
+  fields = [tff.FieldMLP(6, (64, 64), seed=0, depth=d) for d in (None, 64)]
+  assert float(fields[1].output_scale) < 0.1
+  outputs = [field(tf.constant(0.5), x).numpy() for field in fields]
+  np.testing.assert_array_equal(*outputs)
+  for field in fields:
+    kernel = field.trainable_variables[-5]
+    assert kernel.shape == (64, 6)
+    kernel.assign_add(1e-2 * tf.ones_like(kernel))
+  moved = [
+    np.abs(f(tf.constant(0.5), tf.identity(x)) - y).max()
+    for f, y in zip(fields, outputs)
+  ]
+  assert 0 < moved[1] < 0.1 * moved[0]
+
+
+class AtTime(keras.Model):
+  """A field at one time."""
+
+  def __init__(self, field):
+    super().__init__()
+    self.field = field
+
+  def call(self, x):
+    return self.field(tf.constant(0.5), x)
+
+
+def test_files_of_fields_without_the_scale_have_none(tmp_path, monkeypatch):
+  old, new = (tff.FieldMLP(6, (64,), seed=s, depth=d) for s, d in ((0, None), (1, 64)))
+  x = test_util.normal((2, 6), 'float32')
+  models = [AtTime(old), AtTime(new)]
+  expected, _ = (model(x) for model in models)
+  with monkeypatch.context() as patch:
+    patch.setattr(network.Network, 'save_own_variables', save_as_earlier)
+    models[0].save_weights(tmp_path / 'm.weights.h5')
+  models[1].load_weights(tmp_path / 'm.weights.h5')
+  np.testing.assert_array_equal(models[1](x), expected)
 
 
 @pytest.mark.parametrize('whole', [False, True])

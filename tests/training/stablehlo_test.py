@@ -159,6 +159,8 @@ def test_a_training_elsewhere_comes_back(exported, load):
   for i, v in enumerate(other.distribution.variables):
     if f'weight_{i}' in step.state:
       np.testing.assert_array_equal(v.numpy(), step.state[f'weight_{i}'])
+  for i, v in enumerate(other.optimizer.variables):
+    np.testing.assert_array_equal(v.numpy(), step.state[f'optimizer_{i}'])
   assert np.abs(found - before).max() > 1e-4
 
 

@@ -103,20 +103,17 @@ def _compiled_model(workdir, data):
 
 def _examples(model, data, part):
   """All examples of a part, and their conditions if the model takes one."""
-  batches = list(runs.eval_batches(getattr(data, part), data))
+  batches = list(runs.examples(getattr(data, part), data).batch(1024))
   if not batches:
     return dict(x=np.zeros([0, *data.event_shape]))
-  # Those that fill up the last batch have weight 0.
-  kept = [np.asarray(weight) > 0 for _, _, weight in batches]
-  x = np.concatenate([np.asarray(b[0])[k] for b, k in zip(batches, kept)])
+  x = np.concatenate([np.asarray(x) for x, _, _ in batches])
   if model.dequantization is not None:
     x = x.astype(model.dequantization.dtype.as_numpy_dtype)
   elif data.mean is not None:
     x = x.astype(np.float64) * data.deviation + data.mean
   if batches[0][1] is None:
     return dict(x=x)
-  conditions = [np.asarray(b[1])[k] for b, k in zip(batches, kept)]
-  return dict(x=x, condition=np.concatenate(conditions))
+  return dict(x=x, condition=np.concatenate([np.asarray(c) for _, c, _ in batches]))
 
 
 def import_arrays(path: str, folder: str | None, overwrite: bool = False) -> None:

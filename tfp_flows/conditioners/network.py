@@ -44,8 +44,8 @@ class Network(keras.layers.Layer):
     scale = getattr(self, 'output_scale', None)
     return [] if scale is None else [scale]
 
-  def _scale_output(self, fan_in, depth, of_images=False):
-    scale = first_steps.output_scale(fan_in, depth, of_images)
+  def _scale_output(self, fan_in, depth, of_images=False, from_zero=True):
+    scale = first_steps.output_scale(fan_in, depth, of_images, from_zero)
     # A weight, so that files that were written before it was there have another.
     self.output_scale = self.add_weight(
       initializer=keras.initializers.Constant(scale),

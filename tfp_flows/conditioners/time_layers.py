@@ -17,11 +17,6 @@ from tfp_flows.internal import shapes
 
 __all__ = ['FieldNetwork', 'TimeLinear']
 
-# Fields do not start at zero, and each of their layers moves what the next one sees: at
-# an eighth of the size that is good for the output of a network no first step raises
-# the loss, measured for images (where softplus is positive at all pixels) and vectors.
-_SENSITIVITY = 8
-
 
 class TimeLinear(keras.layers.Layer):
   """`y(t, x)`, affine in `x`, with weights that depend on the time `t`.
@@ -150,9 +145,9 @@ class FieldNetwork(network.Network):
       )
       for i in range(len(widths) + 1)
     ]
-    # All layers but the first, as none starts at zero.
+    # All layers but the first: each of them moves what the next one sees.
     fan_in = math.prod(taps) * max(widths, default=channels)
-    self._scale_output(_SENSITIVITY * fan_in, depth if widths else None)
+    self._scale_output(fan_in, depth if widths else None, from_zero=False)
     for layer in self._linears[1:]:
       layer.kernel.assign(layer.kernel / self.output_scale)
     self.condition_size = condition_size
