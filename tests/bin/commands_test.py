@@ -582,6 +582,13 @@ def test_help_lists_all_flags(command):
     assert flag in done.stdout
 
 
+def test_help_may_be_paged():
+  words = f'{sys.executable} -m tfp_flows.bin.train --help | head -n 1'
+  done = subprocess.run(words, shell=True, capture_output=True, text=True, check=True)
+  assert len(done.stdout.splitlines()) == 1
+  assert not done.stderr
+
+
 def test_workdir_stands_for_its_flagfile(run_dir, tmp_path):
   words = ['command', f'--workdir={run_dir}', '--seed=1']
   expected = ['command', f'--flagfile={run_dir}/flags.txt', *words[1:]]

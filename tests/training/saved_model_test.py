@@ -217,7 +217,9 @@ def test_nothing_is_overwritten_unasked(tmp_path):
   model = tff.FlowModel(normal(tf.Variable([1.0, 2.0])))
   path = tmp_path / 'm'
   tff.export_saved_model(model, path)
-  with pytest.raises(ValueError, match='holds an export. Allow to overwrite'):
+  with pytest.raises(
+    ValueError, match='holds an export. Pass another path, or overwrite=True'
+  ):
     tff.export_saved_model(model, path)
   tff.export_saved_model(model, path, overwrite=True)
   (path / 'notes.txt').write_text('mine')

@@ -5,6 +5,7 @@ import importlib.resources
 import io
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -123,6 +124,8 @@ def run(main: Callable[[], None], reads_run: bool | Sequence[str] = False) -> No
 
 
 def _help(main):
+  # Whoever pages the help may stop before its end.
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   module = sys.modules[main.__module__]
   own = argv0 if (argv0 := sys.argv[0]) in _modules() else main.__module__
   print(module.__doc__.strip())

@@ -186,6 +186,11 @@ for pair in (
 
 
 def _check(density):
+  if not isinstance(density.distribution, tfd.Distribution):
+    raise ValueError(
+      f'Expected a tfd.TransformedDistribution; received a '
+      f'{type(density.distribution).__name__}. Pass the `distribution` of a model.'
+    )
   name = density.distribution.name
   if density.base is None:
     raise ValueError(

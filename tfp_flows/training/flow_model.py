@@ -222,7 +222,8 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     """Like `keras.Model.fit`, with checked data; `y` is the condition.
 
     Arrays are cut into batches of one shape, the last filled up with examples of
-    weight 0: XLA compiles once, and no example is lost.
+    weight 0: XLA compiles once, and no example is lost. A model that was not compiled
+    is first, as `compile()` does: Adam with Keras' learning rate of 0.001, and XLA.
 
     Raises:
       ValueError: if the data are empty, of another shape, not finite, or pixels
@@ -414,7 +415,9 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       ValueError: if the data are not what `fit` accepts.
     """
     if isinstance(x, tf.data.Dataset):
-      x, condition = _first_examples(self._inputs.as_tuples(x), num_examples)
+      x = self._inputs.as_tuples(x)
+      inputs.check_shape(x.element_spec[0].shape, self.distribution.event_shape)
+      x, condition = _first_examples(x, num_examples)
     x = self._inputs.check(x[:num_examples])
     condition = None if condition is None else condition[:num_examples]
     condition = self._inputs.check_condition(condition)

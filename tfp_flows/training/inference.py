@@ -17,6 +17,7 @@ from tfp_flows.internal import tf_private
 from tfp_flows.training import diagnosis
 from tfp_flows.training import draws
 from tfp_flows.training import inputs
+from tfp_flows.training import sizes
 
 __all__ = ['Compiled', 'Inference', 'SamplingError']
 
@@ -198,7 +199,7 @@ class Inference:
 
   def _as_condition(self, condition):
     """A tensor or None, after checks."""
-    self._likelihood.check_condition(condition)
+    self._likelihood.check_condition(condition, is_needed=True)
     if condition is None:
       return None
     if not tf.is_symbolic_tensor(condition):
@@ -220,21 +221,21 @@ class Inference:
       shape = tf.convert_to_tensor(shape, tf.int32)
       return self._run_graph(own, condition, seed, shape, *scale)
     batch = [] if condition is None else condition.shape[:-1].as_list()
-    sizes = [*shape, *batch]
+    shape = [*shape, *batch]
     rows = None
     if condition is not None:
       rows = tf.reshape(condition, [-1, condition.shape[-1]])
       if not len(rows):
         rows = tf.zeros([1, condition.shape[-1]], condition.dtype)  # None is kept.
-    z = self._latents(rows, seed, max(math.prod(sizes), 1), *scale)
+    z = self._latents(rows, seed, max(math.prod(shape), 1), *scale)
 
     def part(z, condition, i):
       noise = (seeds.nth(seed, i),) if method == 'decode_and_log_prob' else ()
       return self._run(method, z, condition, *noise)
 
     num_elements = self.distribution.event_shape.num_elements()
-    found = draws.in_parts(part, z, rows, math.prod(sizes), num_elements)
-    return tf.nest.map_structure(lambda t: tf.reshape(t, [*sizes, *t.shape[1:]]), found)
+    found = draws.in_parts(part, z, rows, math.prod(shape), num_elements)
+    return tf.nest.map_structure(lambda t: tf.reshape(t, [*shape, *t.shape[1:]]), found)
 
   def _latents(self, rows, seed, count, *temperature):
     """Latents of `count` examples, whatever rows they are for."""
@@ -317,6 +318,7 @@ class Inference:
   def as_examples(self, x) -> tf.Tensor:
     """`x` as a tensor of the dtype of the model, or integers, after checks."""
     if not tf.is_symbolic_tensor(x):
+      inputs.check_container(x)
       inputs.check_event(np.shape(x), self.distribution.event_shape)
       inputs.check_values(np.asarray(x), self.num_bins)
     return tf.convert_to_tensor(x) if self.dequantization else self._cast(x)
@@ -358,13 +360,10 @@ class Inference:
   def _run_as(self, uses_xla, key, fn, *args):
     if tf.inside_function() or self._is_forward_mode(args):
       return fn(*args)
-    # One function per shape: TensorFlow warns of functions that are traced often.
     flat = tf.nest.flatten(args)
     specs = tuple(t if t is None else (*t.shape, t.dtype.name) for t in flat)
     key = (key, uses_xla, specs)
-    function = self._compiled.get(
-      key, lambda: tf.function(fn, autograph=False, jit_compile=uses_xla)
-    )
+    function = self._compiled.get(key, lambda: sizes.graph_function(fn, uses_xla))
     return function(*args)
 
 

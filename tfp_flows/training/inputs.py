@@ -1,6 +1,7 @@
 """What comes into a `FlowModel`: checked, and in batches of one shape."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,11 @@ __all__ = [
   'array_examples',
   'batches',
   'check_condition_values',
+  'check_container',
   'check_digits',
   'check_event',
   'check_examples',
+  'check_shape',
   'check_values',
   'without_autotuning',
 ]
@@ -44,7 +47,14 @@ def check_examples(
       integer in `[0, num_bins - 1]`.
     NonFiniteError: a `ValueError`, if a number is NaN or infinite.
   """
-  x = np.asarray(x)
+  try:
+    x = np.asarray(x)
+  except ValueError:
+    raise ValueError(
+      f'Expected one array of examples; received a {type(x).__name__} of '
+      f'{len(x)} with different shapes. Pass a condition by itself, as in '
+      f'fit(x, condition).'
+    ) from None
   check_shape(x.shape, event_shape)
   if not len(x):
     raise ValueError(EMPTY)
@@ -125,10 +135,23 @@ def check_numbers(dtype: np.dtype | tf.DType) -> None:
 
 def check_shape(shape: Sequence[int | None], event_shape: Sequence[int]) -> None:
   """Raises `ValueError` unless `shape` is `[N, *event_shape]`."""
-  if not tf.TensorShape(shape).is_compatible_with([None, *event_shape]):
+  if tf.TensorShape(shape).is_compatible_with([None, *event_shape]):
+    return
+  remedy = 'Reshape the data or build the model for its shape.'
+  if tf.TensorShape(shape).is_compatible_with(event_shape):
+    remedy = 'That is one example: pass batches, as `dataset.batch(64)` makes them.'
+  raise ValueError(
+    f'Expected examples of shape {[None, *event_shape]}; received {list(shape)}. '
+    f'{remedy}'
+  )
+
+
+def check_container(x: Any) -> None:
+  """Raises `ValueError` if `x` holds batches where one is expected."""
+  if isinstance(x, tf.data.Dataset) or isinstance(x, Iterator):
     raise ValueError(
-      f'Expected examples of shape {[None, *event_shape]}; received '
-      f'{list(shape)}. Reshape the data or build the model for its shape.'
+      f'Expected an array or a tensor of examples; received a {type(x).__name__}. '
+      f'Pass its batches one by one, or the whole of it to `evaluate` for the mean.'
     )
 
 
@@ -168,22 +191,19 @@ class Checker:
   it was.
   """
 
-  def __init__(self, event_shape: Sequence[int], check: Callable[..., Any]):
+  def __init__(self, check: Callable[..., Any]):
     """Creates the checker.
 
     Args:
-      event_shape: of the model.
       check: called with the arrays of examples and, if there is one, the condition.
     """
-    self._event_shape, self._check = event_shape, check
+    self._check = check
     self.original: ValueError | None = None
 
   def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`dataset`, of tuples of batches, whose first two parts are checked."""
-    spec = dataset.element_spec[0]
-    check_shape(spec.shape, self._event_shape)
     # TensorFlow would fail before it reads a batch.
-    check_numbers(spec.dtype)
+    check_numbers(dataset.element_spec[0].dtype)
     if dataset.cardinality() == 0:
       raise ValueError(EMPTY)
     return dataset.map(self._checked, num_parallel_calls=tf.data.AUTOTUNE)

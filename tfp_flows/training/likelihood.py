@@ -205,13 +205,16 @@ class Likelihood:
     """Whether a layer depends on a condition."""
     return self.density.takes_condition
 
-  def check_condition(self, condition: Any, per_example: bool = False) -> None:
+  def check_condition(
+    self, condition: Any, per_example: bool = False, is_needed: bool = False
+  ) -> None:
     """Raises `ValueError` if there is a condition that the layers cannot take.
 
     Args:
       condition: a tensor, array or spec, or None.
       per_example: whether it must be there, `[N, K]`, if a layer takes one, or else may
         also be one for all, `[K]`.
+      is_needed: whether it must be there, in either shape, if a layer takes one.
     """
     given = condition is not None and not isinstance(condition, tf.NoneTensorSpec)
     if given and self._layers and not self.takes_condition:
@@ -226,6 +229,11 @@ class Likelihood:
         raise ValueError(
           f'Expected a condition of shape [N, {size}] beside the examples; received '
           f'none. Pass it as `y`, where Keras has labels.'
+        )
+      if is_needed and size is not None:
+        raise ValueError(
+          f'Expected a condition of shape [{size}] for all examples or [N, {size}]; '
+          f'received none. Pass it as `condition`.'
         )
       return
     if not hasattr(condition, 'dtype'):

@@ -25,7 +25,7 @@ class ModelInputs:
   def __init__(self, likelihood: likelihood_lib.Likelihood):
     self._likelihood = likelihood
     self._event_shape = tuple(likelihood.distribution.event_shape)
-    self.checker = inputs.Checker(self._event_shape, self._check_batch)
+    self.checker = inputs.Checker(self._check_batch)
 
   @staticmethod
   def is_array(x: Any) -> bool:
@@ -131,6 +131,7 @@ class ModelInputs:
   def _of_dataset(self, dataset):
     dataset = self.as_tuples(dataset)
     spec = dataset.element_spec
+    inputs.check_shape(spec[0].shape, self._event_shape)
     self._likelihood.check_condition(spec[1] if len(spec) > 1 else None, True)
     return self.checker(dataset)
 

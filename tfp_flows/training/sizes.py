@@ -1,11 +1,12 @@
 """Steps that are compiled for few sizes of batches."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-__all__ = ['Sized', 'fill_up']
+__all__ = ['Sized', 'fill_up', 'graph_function']
 
 # A batch is filled up to at most so many times its size.
 _LARGEST_FILLING = 16
@@ -60,11 +61,18 @@ class Sized:
   def _traced(self, batch):
     key = tuple(t if t is None else (*t.shape, t.dtype) for t in batch)
     if key not in self._functions:
-      # One function each: TensorFlow would take their number for a mistake.
-      self._functions[key] = tf.function(
-        lambda *parts: self._fn(*parts), autograph=False, jit_compile=self._jit_compile
-      )
+      self._functions[key] = graph_function(self._fn, self._jit_compile)
     return self._functions[key]
+
+
+def graph_function(fn: Callable[..., Any], jit_compile: bool) -> Callable[..., Any]:
+  """`tf.function` of `fn`, for arguments of one shape.
+
+  TensorFlow warns of code that is traced often, and counts by the code of a function,
+  which those of all shapes and models share. A `partial` has none, and counts alone.
+  """
+  own = functools.partial(fn)
+  return tf.function(own, autograph=False, jit_compile=jit_compile)
 
 
 def fill_up(batch: Batch, size: int) -> Batch:
