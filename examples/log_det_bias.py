@@ -21,8 +21,10 @@ from absl import flags
 import tfp_flows as tff
 from tfp_flows import math
 from tfp_flows.bin import cli
-from tfp_flows.bin import flags as shared_flags  # noqa: F401  Defines --workdir.
-from tfp_flows.bin import runs
+from tfp_flows.bin import flags as flags_lib
+from tfp_flows.runs import loading
+from tfp_flows.runs import models
+from tfp_flows.runs import workdir as workdir_lib
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('max_terms', 20, 'Longest series.', 1)
@@ -58,8 +60,9 @@ def bits(model, images, estimator, seed=0):
 
 def main():
   """Draws the picture."""
-  data = runs.load_data()
-  model = runs.trained_model(data)
+  workdir = workdir_lib.Workdir(flags_lib.options())
+  data = loading.load_data(workdir.options)
+  model = models.trained_model(data, workdir)
   images = next(iter(data.test.map(lambda x, *_: x).batch(1000)))
   exact = bits(model, images, tff.ExactLogDet())
   print(f'exact determinant: {exact:.5f} bits/dim')
@@ -89,7 +92,7 @@ def main():
   axes.set_ylabel('bits/dim of the test set')
   axes.legend()
   figure.tight_layout()
-  path = runs.Workdir(FLAGS.workdir).file('log_det_bias.png')
+  path = workdir.file('log_det_bias.png')
   figure.savefig(path, dpi=120)
   print(f'see {path}')
 

@@ -8,21 +8,22 @@ same weights at the same dequantized images. For flows whose networks can comput
 bfloat16, without a condition.
 """
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
 from tfp_flows.bin import cli
-from tfp_flows.bin import flags as shared_flags  # noqa: F401  Defines --workdir.
-from tfp_flows.bin import runs
+from tfp_flows.bin import flags as flags_lib
+from tfp_flows.runs import loading
+from tfp_flows.runs import models
+from tfp_flows.runs import workdir
 
-FLAGS = flags.FLAGS
 
-
-def log_dets(data, precision):
+def log_dets(data, options, precision):
   """`log|det df/dx|` of each test example, in nats."""
-  FLAGS.precision = precision
-  bijector = runs.trained_model(data).distribution.bijector
+  run = workdir.Workdir(dataclasses.replace(options, precision=precision))
+  bijector = models.trained_model(data, run).distribution.bijector
   found = []
   for x, *_ in data.test.batch(256):
     x = tf.cast(x, bijector.dtype)
@@ -34,8 +35,9 @@ def log_dets(data, precision):
 
 def main():
   """Prints both numbers."""
-  data = runs.load_data()
-  exact, mixed = (log_dets(data, p) for p in ('float32', 'mixed_bfloat16'))
+  options = flags_lib.options()
+  data = loading.load_data(options)
+  exact, mixed = (log_dets(data, options, p) for p in ('float32', 'mixed_bfloat16'))
   changes = np.abs(mixed - exact) / np.prod(data.event_shape)
   print(
     f'{len(changes)} examples: mean change {changes.mean():.1e}, largest '

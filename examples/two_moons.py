@@ -11,7 +11,7 @@ from absl import flags
 
 import tfp_flows as tff
 from tfp_flows.data import toy
-from tfp_flows.training import pictures
+from tfp_flows.runs import plots
 
 flags.DEFINE_integer('epochs', 15, 'Passes over the training set.')
 flags.DEFINE_string('picture', 'two_moons.png', 'Where the picture goes.')
@@ -31,7 +31,7 @@ def run(epochs: int, picture: str) -> float:
   model.adapt(train)
   model.fit(train, batch_size=500, epochs=epochs, validation_data=(test,), verbose=2)
 
-  pictures.save_density(picture, flow, test[:2000])
+  plots.save_density(picture, flow, test[:2000])
   return model.evaluate(test, batch_size=500, verbose=0)
 
 

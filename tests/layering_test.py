@@ -14,14 +14,15 @@ ALLOWED = {
   'internal': set(),
   'math': {'internal'},
   'bijectors': {'internal', 'math'},
-  'conditioners': {'internal', 'math'},
-  'distributions': {'bijectors', 'internal', 'math'},
-  'models': {'bijectors', 'conditioners', 'distributions', 'internal', 'math'},
-  'training': {'bijectors', 'distributions', 'internal', 'math'},
+  'networks': {'bijectors', 'internal', 'math'},
+  'flows': {'bijectors', 'internal', 'math', 'networks'},
+  'model': {'bijectors', 'flows', 'internal', 'math'},
+  'export': {'internal', 'model'},
   'data': set(),
   'configs': set(),
 }
-ALLOWED['bin'] = set(ALLOWED) - {'internal'}
+ALLOWED['runs'] = set(ALLOWED)
+ALLOWED['bin'] = {'model', 'runs'}
 
 
 def modules(path):

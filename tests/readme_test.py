@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows as tff
-from tfp_flows.bin import cli
-from tfp_flows.models import MODELS
+from tfp_flows.flows import MODELS
+from tfp_flows.runs.options import configs
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text()
@@ -57,7 +57,7 @@ def test_every_class_is_in_the_readme(name):
 def test_every_model_and_config_is_in_the_readme():
   for name in MODELS:
     assert f'`tff.{name}`' in README
-  for name in cli.configs():
+  for name in configs():
     assert f'`{name}`' in README
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.training import inputs
+from tfp_flows.model import inputs
 
 
 def perturb(module: tf.Module, scale: float = 0.1, seed: int = 0) -> None:

@@ -14,7 +14,7 @@ from tf_tasks import PACKAGES
 from workloads import Glow
 from workloads import Workload
 
-from tfp_flows import conditioners
+from tfp_flows import networks
 
 
 def make(workload: Workload, mode: str = 'jit') -> Task:
@@ -43,9 +43,9 @@ def make(workload: Workload, mode: str = 'jit') -> Task:
   return Task(lambda: float(gradients(inputs)[0]), count, PACKAGES)
 
 
-def make_network(shape: tuple, width: int, seed: int) -> conditioners.ConvNet:
+def make_network(shape: tuple, width: int, seed: int) -> networks.ConvNet:
   """The network of a coupling; its last layer, zero at first, is made small."""
-  network = conditioners.ConvNet(shape, 2 * shape[-1], width=width, seed=seed)
+  network = networks.ConvNet(shape, 2 * shape[-1], width=width, seed=seed)
   rng = np.random.default_rng(seed)
   network.set_weights(
     [

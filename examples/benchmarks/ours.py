@@ -17,8 +17,8 @@ from workloads import Tabular
 from workloads import Workload
 
 from tfp_flows import bijectors
-from tfp_flows import conditioners
-from tfp_flows import models
+from tfp_flows import flows
+from tfp_flows import networks
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -46,7 +46,7 @@ def make(
 
 def make_glow(workload: Glow, **options) -> tfd.Distribution:
   """Glow, with `options` of `tff.glow`."""
-  return models.glow(
+  return flows.glow(
     list(workload.image_shape),
     num_levels=workload.num_levels,
     num_steps=workload.num_steps,
@@ -59,7 +59,7 @@ def make_tabular(workload: Tabular) -> tfd.Distribution:
   """The flow of `workload`, data to latent, over a standard normal."""
   if workload.layer.startswith('autoregressive'):
     is_spline = workload.layer.endswith('spline')
-    return models.maf(
+    return flows.maf(
       [workload.num_dims],
       workload.num_layers,
       workload.hidden,
@@ -87,7 +87,7 @@ def make_tabular(workload: Tabular) -> tfd.Distribution:
 def coupling(workload: Tabular, transformer, index: int) -> bijectors.Coupling:
   """A coupling that keeps the even entries, or in every second layer the odd ones."""
   mask = bijectors.IndexMask(np.arange(workload.num_dims) % 2 == index % 2)
-  network = conditioners.MLP(
+  network = networks.MLP(
     mask.kept_shape,
     mask.changed_shape[0] * transformer.params_per_dim,
     hidden=workload.hidden,

@@ -15,8 +15,6 @@ from task import Unavailable
 from workloads import Glow
 from workloads import Workload
 
-from tfp_flows import conditioners
-
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
@@ -29,9 +27,7 @@ def make(workload: Workload, mode: str = 'jit') -> Task:
 
   def make_network(shape):
     networks.append(
-      conditioners.ConvNet(
-        shape, 2 * shape[-1], width=workload.width, seed=len(networks)
-      )
+      networks.ConvNet(shape, 2 * shape[-1], width=workload.width, seed=len(networks))
     )
     return networks[-1]
 

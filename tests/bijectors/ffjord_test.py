@@ -412,7 +412,7 @@ def test_fit_with_a_failing_solver_ends_in_an_error():
 
 
 def test_the_way_from_the_base_to_the_data():
-  from tfp_flows.training import paths
+  from tfp_flows.model import paths
 
   flow = tff.ffjord(
     [2], num_blocks=2, hidden=[6], training='exact', normalization='none', seed=0

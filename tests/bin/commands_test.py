@@ -17,14 +17,17 @@ from absl.testing import flagsaver
 
 from tests.bin.commands import call
 from tests.bin.commands import fails
+from tfp_flows import runs
 from tfp_flows.bin import cli
 from tfp_flows.bin import evaluate
 from tfp_flows.bin import export
+from tfp_flows.bin import flags as flags_lib
 from tfp_flows.bin import interpolate
 from tfp_flows.bin import sample
 from tfp_flows.bin import train
 from tfp_flows.data import datasets
-from tfp_flows.training import callbacks
+from tfp_flows.model import callbacks
+from tfp_flows.runs.options import configs
 
 TINY = ('--arg=num_steps=1', '--arg=width=4', '--epochs=1')
 TINY_RESIDUAL = (
@@ -104,17 +107,19 @@ def result(folder, name='result.json'):
     return json.load(file)
 
 
-@pytest.mark.parametrize('config', sorted(cli.configs()))
+@pytest.mark.parametrize('config', sorted(configs()))
 def test_every_config_builds(config, data_dir):
-  from tfp_flows.bin import optimizers
-  from tfp_flows.bin import runs
+  from tfp_flows.runs import loading
+  from tfp_flows.runs import models
+  from tfp_flows.runs import optimizers
 
   words = (f'--config={config}', f'--data_dir={data_dir}', *tiny(config))
   with flagsaver.flagsaver():
     cli._parse(['command', *words])
-    data = runs.load_data()
-    model = runs.make_model(data)
-    optimizers.compile_model(model, 10)
+    options = flags_lib.options()
+  data = loading.load_data(options)
+  model = models.make_model(data, options)
+  optimizers.compile_model(model, options, 10)
   (x,) = (e[0] for e in data.test.take(1))
   assert x.shape == data.event_shape == model.distribution.event_shape
 
@@ -160,7 +165,7 @@ def test_configs_run(config, data_dir, tmp_path, capsys):
 
 
 def test_configs_say_how_they_were_measured():
-  for path in cli.configs().values():
+  for path in configs().values():
     with open(path) as file:
       header = [line for line in file if line.startswith('#')]
     text = ''.join(header)
@@ -213,16 +218,16 @@ def test_pictures_of_many_samples_have_bounds(run_dir, tmp_path):
 def test_export(run_dir, tmp_path, capsys, monkeypatch):
   import tensorflow as tf
 
-  from tfp_flows.bin import optimizers
-  from tfp_flows.training import checkpoints
+  from tfp_flows.model import checkpoints
+  from tfp_flows.runs import optimizers
 
   words = (f'--flagfile={run_dir}/flags.txt', '--batch_size=2')
   steps_per_epoch = []
   compile_model, last_state = optimizers.compile_model, checkpoints.last_state
 
-  def compile_for(model, steps):
+  def compile_for(model, options, steps):
     steps_per_epoch.append(steps)
-    return compile_model(model, steps)
+    return compile_model(model, options, steps)
 
   with monkeypatch.context() as patch:
     patch.setattr(optimizers, 'compile_model', compile_for)
@@ -269,15 +274,18 @@ def test_export(run_dir, tmp_path, capsys, monkeypatch):
 
 def test_exported_averages_begin_at_the_best_weights(run_dir):
   """Where `best.weights.h5` has the weights that were averaged."""
-  from tfp_flows.bin import optimizers
-  from tfp_flows.bin import runs
+  from tfp_flows.runs import loading
+  from tfp_flows.runs import models
+  from tfp_flows.runs import optimizers
+  from tfp_flows.runs import workdir
 
   with flagsaver.flagsaver():
     cli._parse(['command', f'--flagfile={run_dir}/flags.txt'])
-    model = runs.make_model(runs.load_data())
-    optimizers.compile_model(model, 10)
-    model.optimizer.build(model.trainable_variables)
-    runs.Workdir(run_dir).load_weights(model)
+    options = flags_lib.options()
+  model = models.make_model(loading.load_data(options), options)
+  optimizers.compile_model(model, options, 10)
+  model.optimizer.build(model.trainable_variables)
+  workdir.Workdir(options).load_weights(model)
   averages = model.optimizer._model_variables_moving_average
   best = [v.numpy() for v in model.trainable_variables]
   assert any(np.abs(a.numpy() - b).max() > 1e-6 for a, b in zip(averages, best))
@@ -289,11 +297,15 @@ def test_exported_averages_begin_at_the_best_weights(run_dir):
 
 @pytest.mark.parametrize('jit', [False, True])
 def test_finished_runs_are_compiled_as_the_flags_say(jit, run_dir):
-  from tfp_flows.bin import runs
+  from tfp_flows.runs import loading
+  from tfp_flows.runs import models
+  from tfp_flows.runs import workdir
 
   with flagsaver.flagsaver():
     cli._parse(['command', f'--flagfile={run_dir}/flags.txt', f'--jit={jit}'])
-    assert runs.trained_model(runs.load_data()).jit_compile == jit
+    options = flags_lib.options()
+  data = loading.load_data(options)
+  assert models.trained_model(data, workdir.Workdir(options)).jit_compile == jit
 
 
 def test_interpolate(run_dir, capsys):
@@ -364,12 +376,11 @@ def test_table_run(tmp_path):
 def test_augmentation_moves_images(tmp_path):
   import tensorflow as tf
 
-  from tfp_flows.bin import training_data
+  from tfp_flows.runs import training_data
 
-  with flagsaver.flagsaver(augment_shift=1):
-    x = tf.reshape(tf.range(2 * 16, dtype=tf.int32), [2, 4, 4, 1])
-    shifted = (training_data._shifted([0, i], x, None, None) for i in range(20))
-    moved = [x.numpy() for x, _, _ in shifted]
+  x = tf.reshape(tf.range(2 * 16, dtype=tf.int32), [2, 4, 4, 1])
+  shifted = (training_data._shifted(1, [0, i], x, None, None) for i in range(20))
+  moved = [x.numpy() for x, _, _ in shifted]
   assert all(m.shape == x.shape for m in moved)
   centers = {m[0, 1, 1, 0] for m in moved}
   assert centers <= {i * 4 + j for i in range(3) for j in range(3)}
@@ -378,16 +389,15 @@ def test_augmentation_moves_images(tmp_path):
 
 def test_nothing_waits_for_a_tuner():
   """TensorFlow's thread of it sleeps, and keeps deleted iterators waiting."""
-  from tfp_flows.bin import runs
-  from tfp_flows.bin import training_data
+  from tfp_flows.runs import loading
+  from tfp_flows.runs import training_data
 
-  with flagsaver.flagsaver():
-    cli._parse(['command', '--dataset=digits'])
-    data = runs.load_data()
-    training = training_data.TrainingData(data).epochs(0, 2)
-    examples = runs.examples(data.test, data)
-    for batches in (training, examples, runs.eval_batches(data.test, data)):
-      assert batches.options().autotune.enabled is False
+  options = runs.Options(dataset='digits')
+  data = loading.load_data(options)
+  training = training_data.TrainingData(data, options).epochs(0, 2)
+  examples = loading.examples(data.test, data, options)
+  for batches in (training, examples, loading.eval_batches(data.test, data, options)):
+    assert batches.options().autotune.enabled is False
 
 
 def test_mixed_precision(run_dir, tmp_path, capsys):
@@ -612,25 +622,28 @@ def test_an_interrupt_at_any_moment_is_one_line(tmp_path, monkeypatch, capsys):
 def test_list_of_configs():
   done = process('tfp_flows.bin.train', '--list_configs')
   assert done.returncode == 0
-  assert done.stdout.split() == sorted(cli.configs())
+  assert done.stdout.split() == sorted(configs())
 
 
 def test_no_bound_from_estimated_log_determinants():
-  from tfp_flows.bin import evaluation
-  from tfp_flows.bin import runs
+  from tfp_flows.runs import evaluation
+  from tfp_flows.runs import loading
+  from tfp_flows.runs import models
 
   words = ('--model=residual_flow', '--dataset=digits', *TINY_RESIDUAL[:4])
   with flagsaver.flagsaver():
     cli._parse(['command', *words, '--log_det=roulette'])
-    data = runs.load_data()
-    model = runs.make_model(data)
-    with pytest.raises(cli.UsageError, match='noise_samples=1.*--log_det=exact'):
-      evaluation.report(model, data, 'test', '', num_samples=2)
+    options = flags_lib.options()
+  data = loading.load_data(options)
+  model = models.make_model(data, options)
+  with pytest.raises(runs.UsageError, match='noise_samples=1.*--log_det=exact'):
+    evaluation.report(model, data, 'test', '', options, num_samples=2)
 
 
 def test_runs_of_older_versions_are_scaled_as_before(tmp_path):
   """Without `data.json`: from the table, and never centred without --standardize."""
-  from tfp_flows.bin import runs
+  from tfp_flows.runs import loading
+  from tfp_flows.runs import workdir as workdir_lib
 
   rng = np.random.default_rng(0)
   np.save(tmp_path / 't.npy', rng.normal(size=[50, 2]) + 1e6)
@@ -640,9 +653,10 @@ def test_runs_of_older_versions_are_scaled_as_before(tmp_path):
   for more, is_scaled in ((), True), (('--nostandardize',), False):
     with flagsaver.flagsaver():
       cli._parse(['command', *words, *more])
-      workdir = runs.Workdir(f'{tmp_path}/run')
-      assert (runs.describe_data(workdir).mean is not None) == is_scaled
-      assert runs.load_data().mean is not None  # A new run.
+      options = flags_lib.options()
+    workdir = workdir_lib.Workdir(options)
+    assert (loading.describe_data(options, workdir).mean is not None) == is_scaled
+    assert loading.load_data(options).mean is not None  # A new run.
 
 
 def test_damaged_descriptions_of_data(run_dir, tmp_path, capsys):

@@ -15,7 +15,7 @@ from tfp_flows.bin import evaluate
 from tfp_flows.bin import export
 from tfp_flows.bin import import_arrays
 from tfp_flows.bin import train
-from tfp_flows.training import checkpoints
+from tfp_flows.model import checkpoints
 
 jax = pytest.importorskip('jax')  # Its last versions need Python 3.11.
 EXAMPLE = pathlib.Path(__file__).parents[2] / 'examples' / 'stablehlo_in_jax.py'

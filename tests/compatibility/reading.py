@@ -27,7 +27,7 @@ from absl.testing import flagsaver
 import tfp_flows as tff
 from tests.compatibility import comparing
 from tests.compatibility import own_layers  # noqa: F401  Registers its classes.
-from tfp_flows.bin import training
+from tfp_flows.runs import training
 
 FOLDER = pathlib.Path(__file__).parent
 VERSIONS = ('v0_1_0', 'v0_2_dev')

@@ -27,8 +27,8 @@ from absl.testing import flagsaver
 from tests.faults import kill_and_resume
 from tfp_flows.bin import cli
 from tfp_flows.bin import train
-from tfp_flows.bin import training_data
-from tfp_flows.training import resuming
+from tfp_flows.runs import resuming
+from tfp_flows.runs import training_data
 
 
 class _Once:

@@ -33,9 +33,9 @@ from absl import flags
 
 from tests.fuzz import files
 from tests.fuzz import running
-from tfp_flows.bin import cli
 from tfp_flows.bin import flags as flags_lib
-from tfp_flows.models import MODELS
+from tfp_flows.flows import MODELS
+from tfp_flows.runs.options import configs
 
 OWN = dict(
   train=['overwrite'],
@@ -194,7 +194,7 @@ class _Maker:
     dataset = self._dataset()
     words = _base(self._world, dataset, self._model)
     if rng.random() < 0.2:
-      name = rng.choice([*cli.configs(), 'nope', ''])
+      name = rng.choice([*configs(), 'nope', ''])
       words = [f'--config={name}', *words]
     return [*words, *self._workdir()]
 
@@ -248,7 +248,7 @@ class _Maker:
   def _good(self, name, flag):
     """Values of the right kind, most of them in range."""
     special = dict(
-      config=[*cli.configs()],
+      config=[*configs()],
       dataset=[self._dataset()],
       workdir=[f'{self._world.root}/new/{self._index}'],
       data_dir=[f'{self._world.root}/tfds', '/nowhere', ''],

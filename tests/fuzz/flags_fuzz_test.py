@@ -36,7 +36,7 @@ def test_classes(code, err, kind):
 
 
 def test_exceptions_and_hangs_are_unclassified(monkeypatch):
-  from tfp_flows.bin import training
+  from tfp_flows.runs import training
 
   def fail(overwrite):
     raise KeyError('x')

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import tfp_flows as tff
 from tests import test_util
-from tfp_flows.models import MODELS
+from tfp_flows.flows import MODELS
 
 DTYPES = ('float32', 'float64')
 ATOL = {'float32': 2e-3, 'float64': 1e-7}

@@ -1,7 +1,6 @@
 """How a command starts and how it fails."""
 
 import contextlib
-import importlib.resources
 import io
 import os
 import re
@@ -16,7 +15,10 @@ from absl import app
 from absl import flags
 from absl import logging
 
-__all__ = ['UsageError', 'configs', 'expand_config', 'fail', 'run', 'stop_now']
+from tfp_flows.runs.options import UsageError
+from tfp_flows.runs.options import configs
+
+__all__ = ['expand_config', 'fail', 'run', 'stop_now']
 
 _LIST = flags.DEFINE_bool('list_configs', False, 'List the named configurations.')
 
@@ -30,20 +32,6 @@ _NODE = re.compile(
   r'\{\{.*?\}\} ?|\s*\[\[.*|\s*\[Op:.*',
   re.S,
 )
-
-
-class UsageError(ValueError):
-  """Something that the user can mend."""
-
-
-def configs() -> dict[str, str]:
-  """The named configurations: name to path of the flagfile."""
-  folder = importlib.resources.files('tfp_flows') / 'configs'
-  return {
-    entry.name.removesuffix('.flags'): str(entry)
-    for entry in sorted(folder.iterdir(), key=lambda e: e.name)
-    if entry.name.endswith('.flags')
-  }
 
 
 def expand_config(argv: Sequence[str]) -> list[str]:

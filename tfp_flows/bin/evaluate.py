@@ -2,8 +2,9 @@
 
 from absl import flags
 
+from tfp_flows import runs
 from tfp_flows.bin import cli
-from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+from tfp_flows.bin import flags as flags_lib
 
 flags.DEFINE_enum(
   'part', 'test', ['train', 'validation', 'test'], 'Part of the data set.'
@@ -26,24 +27,12 @@ flags.DEFINE_integer(
 
 def main() -> None:
   """The command, after its flags are parsed."""
-  # Slow: these import TensorFlow.
-  from tfp_flows.bin import evaluation
-  from tfp_flows.bin import runs
-
   found = flags.FLAGS
-  workdir = runs.Workdir(found.workdir)
-  workdir.check_same_model()
-  data = runs.load_trained_data(workdir)
-  model = runs.trained_model(data)
-  path = workdir.file(f'evaluation_{found.part}.json')
-  evaluation.report(
-    model,
-    data,
+  runs.evaluate(
+    flags_lib.options(),
     found.part,
-    path,
     num_samples=found.noise_samples,
     num_estimates=found.estimates,
-    digest=workdir.digest(),
   )
 
 

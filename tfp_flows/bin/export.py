@@ -2,8 +2,9 @@
 
 from absl import flags
 
+from tfp_flows import runs
 from tfp_flows.bin import cli
-from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+from tfp_flows.bin import flags as flags_lib
 
 flags.DEFINE_multi_enum(
   'format',
@@ -17,10 +18,8 @@ flags.DEFINE_multi_enum(
 
 def main() -> None:
   """The command, after its flags are parsed."""
-  from tfp_flows.bin import exporting  # Slow: imports TensorFlow.
-
   found = flags.FLAGS
-  exporting.export(set(found.format), found.output, found.overwrite)
+  runs.export(flags_lib.options(), found.format, found.output, found.overwrite)
 
 
 def run() -> None:

@@ -7,8 +7,9 @@ the examples. With what the last one returned the run is as if it had been train
 
 from absl import flags
 
+from tfp_flows import runs
 from tfp_flows.bin import cli
-from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+from tfp_flows.bin import flags as flags_lib
 
 flags.DEFINE_string(
   'arrays', None, 'Path of a .npz with the weights and the state of the optimizer.'
@@ -20,14 +21,12 @@ flags.DEFINE_string(
 
 def main() -> None:
   """The command, after its flags are parsed."""
-  from tfp_flows.bin import exporting  # Slow: imports TensorFlow.
-
   found = flags.FLAGS
   if not found.arrays:
-    raise cli.UsageError(
+    raise runs.UsageError(
       'Expected --arrays=PATH, a .npz with what the training returned; received none.'
     )
-  exporting.import_arrays(found.arrays, found.export, found.overwrite)
+  runs.import_arrays(flags_lib.options(), found.arrays, found.export, found.overwrite)
 
 
 def run() -> None:

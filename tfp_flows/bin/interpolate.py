@@ -5,8 +5,9 @@
 
 from absl import flags
 
+from tfp_flows import runs
 from tfp_flows.bin import cli
-from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+from tfp_flows.bin import flags as flags_lib
 
 flags.DEFINE_integer('first', 0, 'Index of the first example in the test set.', 0)
 flags.DEFINE_integer('second', 1, 'Index of the second example.', 0)
@@ -15,11 +16,10 @@ flags.DEFINE_integer('frames', 10, 'Examples per walk, the ends included.', 2)
 
 def main() -> None:
   """The command, after its flags are parsed."""
-  # Slow: these import TensorFlow.
-  from tfp_flows.bin import interpolation
-
   found = flags.FLAGS
-  interpolation.interpolate(found.first, found.second, found.frames, found.output)
+  runs.interpolate(
+    flags_lib.options(), found.first, found.second, found.frames, found.output
+  )
 
 
 def run() -> None:

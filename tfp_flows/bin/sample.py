@@ -2,27 +2,14 @@
 
 from absl import flags
 
+from tfp_flows import runs
 from tfp_flows.bin import cli
-from tfp_flows.bin import flags as _  # noqa: F401  Defines the shared flags.
+from tfp_flows.bin import flags as flags_lib
 
 
 def main() -> None:
   """The command, after its flags are parsed."""
-  # Slow: these import TensorFlow.
-  import numpy as np
-
-  from tfp_flows.bin import drawing
-  from tfp_flows.bin import runs
-
-  workdir = runs.Workdir(flags.FLAGS.workdir)
-  workdir.check_same_model()
-  data = runs.describe_data(workdir)
-  model = runs.trained_model(data)
-  path = flags.FLAGS.output or workdir.file('sample')
-  samples = drawing.sample(model, data)
-  np.save(f'{path}.npy', samples)
-  drawing.draw(model, data, samples, f'{path}.png', drawing.points_of(data, workdir))
-  print(f'{len(samples)} samples in {path}.npy, their picture in {path}.png')
+  runs.sample(flags_lib.options(), flags.FLAGS.output)
 
 
 def run() -> None:

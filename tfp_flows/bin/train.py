@@ -9,28 +9,35 @@ import contextlib
 
 from absl import flags
 
+from tfp_flows import runs
 from tfp_flows.bin import cli
 from tfp_flows.bin import flags as flags_lib
+from tfp_flows.runs import options as options_lib
+
+# The exit code of a run that became NaN or infinite.
+NON_FINITE = 2
 
 
 def main() -> None:
   """The command, after its flags are parsed."""
-  from tfp_flows.bin import training  # Slow: imports TensorFlow.
-  from tfp_flows.training import strategies
+  from tfp_flows.model import replicas  # Slow: imports TensorFlow.
 
-  several = flags.FLAGS.strategy == 'multi_worker'
+  options = flags_lib.options()
+  several = options.strategy == 'multi_worker'
   try:
-    with strategies.losing_workers() if several else contextlib.nullcontext():
-      training.train(overwrite=flags.FLAGS.overwrite)
-  except strategies.WorkerLost as error:
+    with replicas.losing_workers() if several else contextlib.nullcontext():
+      runs.train(options, flags.FLAGS.overwrite)
+  except runs.Diverged as error:
+    cli.fail(error, NON_FINITE)
+  except replicas.WorkerLost as error:
     print()  # Ends the line of the progress.
-    cli.stop_now(error, strategies.WORKER_LOST)
+    cli.stop_now(error, replicas.WORKER_LOST)
 
 
 def run() -> None:
   """Entry point."""
   # A configuration is for a run of its own.
-  names = [name for name in flags_lib.FREE if name != 'config']
+  names = [name for name in options_lib.FREE if name != 'config']
   cli.run(main, ['overwrite', *names])
 
 

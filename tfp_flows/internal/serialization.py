@@ -4,8 +4,9 @@ Keras serializes an object by the arguments of its constructor, `get_config`, an
 it with them, `from_config`. Our layers do the same, and their arguments may be objects
 of TensorFlow Probability, variables, arrays and functions. A configuration is JSON: an
 object in it has a `type`, which is a key of `_DECODERS`. No code stands in it, and what
-it names is looked up in this package, TensorFlow Probability and the registry of Keras
-alone. An object that occurs twice is one object again.
+it names is looked up among the public names of this package and of TensorFlow
+Probability, and in the registry of Keras, alone: where a class is defined may change.
+An object that occurs twice is one object again.
 """
 
 import contextlib
@@ -23,15 +24,29 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-__all__ = ['Configurable', 'deserialize', 'separately', 'serialize']
+__all__ = ['Configurable', 'deserialize', 'named', 'separately', 'serialize']
 
 _PACKAGE = 'tfp_flows.'
+# In the registry of Keras.
+_OURS = 'tfp_flows>'
+# Whose import registers all classes of this package that stand in configurations.
+_PACKAGES = ('math', 'bijectors', 'networks', 'flows', 'model')
 _NAMESPACES = {
   'bijectors': (tfp.bijectors, tfp.bijectors.Bijector),
   'distributions': (tfp.distributions, tfp.distributions.Distribution),
   'math.ode': (tfp.math.ode, tfp.math.ode.Solver),
 }
 _REGISTER = 'Decorate it with `@keras.saving.register_keras_serializable()`'
+
+
+# Functions and classes that are not public, and stand in configurations by their names.
+_named: dict[str, Any] = {}
+
+
+def named(value: Any) -> Any:
+  """Lets a private function or class stand in configurations; a decorator."""
+  _named[value.__name__] = value
+  return value
 
 
 class Configurable:
@@ -163,10 +178,10 @@ def _encode(value):
     if isinstance(value, kinds):
       return encode(value)
   cls = type(value)
-  if _is_of_keras(cls) or _is_registered(cls):
-    return dict(type='keras', config=_keras_config(value))
   if dataclasses.is_dataclass(cls) and cls.__module__.startswith(_PACKAGE):
     return _encode_dataclass(value)
+  if _is_of_keras(cls) or _is_registered(cls):
+    return dict(type='keras', config=_keras_config(value))
   if cls.__module__.startswith('tensorflow_probability.'):
     return _encode_tfp(value)
   raise _error(
@@ -270,9 +285,10 @@ def _encode_dict(value):
 
 def _encode_named(value):
   """A function or class, by its name."""
-  module, name = value.__module__ or '', value.__qualname__
-  if module.startswith(_PACKAGE) and name.isidentifier():
-    return dict(type='named', module=module, name=name)
+  if _public(value.__qualname__) is value:
+    return dict(type='public', name=value.__qualname__)
+  if _named.get(value.__qualname__) is value:
+    return dict(type='named', name=value.__qualname__)
   if _is_registered(value):
     return dict(type='registered', name=keras.saving.get_registered_name(value))
   if _is_of_keras(value) and not isinstance(value, type):
@@ -280,7 +296,24 @@ def _encode_named(value):
   raise _error(value, f'Give it a name and no closure. {_REGISTER}.')
 
 
+def _public(name):
+  """The public object of that name in this package, or None."""
+  package = importlib.import_module(_PACKAGE.rstrip('.'))
+  return getattr(package, name) if name in package.__all__ else None
+
+
+def _decode_public(node):
+  value = _public(node['name'])
+  if value is None:
+    raise ValueError(
+      f'Expected a public name of tfp_flows; received {node["name"]!r}. Was the file '
+      f'written by a newer version?'
+    )
+  return value
+
+
 def _decode_registered(node):
+  _register_ours(node['name'])
   value = keras.saving.get_registered_object(node['name'])
   if value is None:
     raise ValueError(
@@ -290,13 +323,24 @@ def _decode_registered(node):
   return value
 
 
+def _register_ours(name):
+  """Imports what registers a name of this package, unless it is."""
+  is_ours = (name or '').startswith(_OURS)
+  if is_ours and keras.saving.get_registered_object(name) is None:
+    _import_all()
+
+
+def _import_all():
+  for package in _PACKAGES:
+    importlib.import_module(_PACKAGE + package)
+
+
 def _decode_named(node):
-  module, name = node['module'], node['name']
-  value = None
-  if module.startswith(_PACKAGE):
-    value = getattr(importlib.import_module(module), name, None)
-  # What a module has merely imported is none of its names.
-  if getattr(value, '__module__', None) != module:
+  """Of a private name, or, in files of version 0.1, of any name and its module then."""
+  if node['name'] not in _named:
+    _import_all()
+  value = _named.get(node['name'], _public(node['name']))
+  if value is None or not node.get('module', _PACKAGE).startswith(_PACKAGE):
     raise ValueError(f'Expected a function or class of tfp_flows; received {node}.')
   return value
 
@@ -392,9 +436,7 @@ def _keras_config(value):
 
 def _decode_keras(node):
   config = node['config']
-  module = config.get('module') or ''
-  if module.startswith(_PACKAGE):
-    importlib.import_module(module)  # Registers its classes.
+  _register_ours(config.get('registered_name'))
   return keras.saving.deserialize_keras_object(config)
 
 
@@ -423,6 +465,7 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
   'dtype': lambda node: tf.as_dtype(node['name']),
   'keras': _decode_keras,
   'named': _decode_named,
+  'public': _decode_public,
   'registered': _decode_registered,
   'same': lambda node: _current.get().objects[node['same']],
   'shape': lambda node: tf.TensorShape(node['sizes']),

@@ -1,0 +1,25 @@
+"""Flows: builders, and the distributions that they return."""
+
+from tfp_flows.flows.density import Density
+from tfp_flows.flows.ffjord import ffjord
+from tfp_flows.flows.flow import Flow
+from tfp_flows.flows.flow import given
+from tfp_flows.flows.glow import glow
+from tfp_flows.flows.maf import maf
+from tfp_flows.flows.nice import nice
+from tfp_flows.flows.real_nvp import real_nvp
+from tfp_flows.flows.registry import MODELS
+from tfp_flows.flows.residual_flow import residual_flow
+
+__all__ = [
+  'MODELS',
+  'Density',
+  'Flow',
+  'ffjord',
+  'given',
+  'glow',
+  'maf',
+  'nice',
+  'real_nvp',
+  'residual_flow',
+]

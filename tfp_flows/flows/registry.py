@@ -1,0 +1,19 @@
+"""The list of models, by name."""
+
+from tfp_flows.flows.ffjord import ffjord
+from tfp_flows.flows.glow import glow
+from tfp_flows.flows.maf import maf
+from tfp_flows.flows.nice import nice
+from tfp_flows.flows.real_nvp import real_nvp
+from tfp_flows.flows.residual_flow import residual_flow
+
+__all__ = ['MODELS']
+
+MODELS = {
+  'ffjord': ffjord,
+  'glow': glow,
+  'maf': maf,
+  'nice': nice,
+  'real_nvp': real_nvp,
+  'residual_flow': residual_flow,
+}
