@@ -58,13 +58,11 @@ class ActNorm(flow_bijector.FlowBijector):
     Raises:
       ValueError: if `event_shape` is not static or of another rank.
     """
-    parameters = dict(locals())
     self._event = shapes.as_event_shape(event_shape, 'ActNorm')
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),
         dtype=dtype,
-        parameters=parameters,
         name=scope,
       )
       channels = self._event[-1:]

@@ -96,7 +96,6 @@ class Autoregressive(conditioned.Conditioned):
       ValueError: if `event_shape` is not `[D]`, or if conditioner and transformer say
         in `params_first` that their layouts differ.
     """
-    parameters = dict(locals())
     self._event = shapes.as_event_shape(event_shape, 'Autoregressive')
     if len(self._event) != 1:
       raise ValueError(
@@ -104,9 +103,7 @@ class Autoregressive(conditioned.Conditioned):
         f'Flatten the events with `tfb.Reshape`.'
       )
     with tf.name_scope(name) as scope:
-      super().__init__(
-        forward_min_event_ndims=1, dtype=dtype, parameters=parameters, name=scope
-      )
+      super().__init__(forward_min_event_ndims=1, dtype=dtype, name=scope)
       self._set_conditioner(conditioner, bijector_fn, self._event)
     self._check_layout()
 

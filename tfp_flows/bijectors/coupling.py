@@ -67,12 +67,10 @@ class Coupling(conditioned.Conditioned):
       dtype: of `x`.
       name: name of the layer.
     """
-    parameters = dict(locals())
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(mask.event_shape),
         dtype=dtype,
-        parameters=parameters,
         name=scope,
       )
       self._mask = mask
@@ -146,10 +144,8 @@ class AffineCoupling(Coupling):
     name: str = 'affine_coupling',
   ):
     """Creates the layer: `Coupling` with `Affine(scale=scale)`."""
-    parameters = dict(locals())
     affine = transformers.Affine(mask.changed_shape[-1], scale, dtype)
     super().__init__(mask, conditioner, affine, dtype, name)
-    self._set_parameters(parameters)
 
 
 class AdditiveCoupling(Coupling):
@@ -163,6 +159,4 @@ class AdditiveCoupling(Coupling):
     name: str = 'additive_coupling',
   ):
     """Creates the layer: `Coupling` with `Additive()`."""
-    parameters = dict(locals())
     super().__init__(mask, conditioner, transformers.Additive(), dtype, name)
-    self._set_parameters(parameters)

@@ -147,7 +147,6 @@ class FFJORD(flow_bijector.FlowBijector):
     Raises:
       ValueError: if `event_shape` is not static or of another rank.
     """
-    parameters = dict(locals())
     self._event = shapes.as_event_shape(event_shape, 'FFJORD')
     self._trace = trace or trace_estimators.Trace()
     self._solver = solver or ode_solvers.DormandPrince()
@@ -156,13 +155,13 @@ class FFJORD(flow_bijector.FlowBijector):
     self._initial_time, self._final_time = initial_time, final_time
     self._penalties = penalties or Penalties()
     self._log_det_in_error = log_det_in_error
-    parameters['seed'] = seeds.default_seed(seed)
-    self._salt = weight_values.Salt(parameters['seed'])
+    seed = seeds.default_seed(seed)
+    self._record(seed=seed)
+    self._salt = weight_values.Salt(seed)
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),
         dtype=dtype,
-        parameters=parameters,
         name=scope,
       )
       self._field = self._expose(field)

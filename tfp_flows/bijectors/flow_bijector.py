@@ -56,9 +56,9 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
   * If the layer can be initialised from data, override `_adapt(x, condition)`.
   * Hold Keras layers with `self._expose(layer)`, or TensorFlow will not see
     their weights.
-  * Pass `parameters=dict(locals())`, taken first of all, to this constructor, and
-    decorate the class with `@keras.saving.register_keras_serializable()`: Keras then
-    saves it. Its arguments may be all that `internal/serialization.py` knows.
+  * Decorate the class with `@keras.saving.register_keras_serializable()`, and Keras
+    saves it, by the arguments of its constructor, which are recorded. They may be all
+    that `internal/serialization.py` knows.
   * Add the layer to `tests/conformance/specs.py`.
 
   `condition` is a tensor `[..., K]` whose batch shape broadcasts against that
@@ -84,7 +84,7 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
       inverse_min_event_ndims=inverse_min_event_ndims,
       dtype=None if dtype is None else checks.as_dtype(dtype, type(self).__name__),
       validate_args=validate_args,
-      parameters=parameters,
+      parameters=self.recorded_arguments if parameters is None else parameters,
       name=name,
     )
 
@@ -276,12 +276,6 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
       *filter(None, [keras_parameters.expose(layer)]),
     ]
     return layer
-
-  def _set_parameters(self, parameters: dict[str, Any]) -> None:
-    """For subclasses of layers, whose constructor has other arguments."""
-    self._parameters = self._no_dependency(
-      {k: v for k, v in parameters.items() if k not in ('self', '__class__')}
-    )
 
   @property
   def takes_condition(self) -> bool:

@@ -68,13 +68,11 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
     Raises:
       ValueError: if `event_shape` is not static or of another rank.
     """
-    parameters = dict(locals())
     self._event = shapes.as_event_shape(event_shape, 'Invertible1x1ConvLU')
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),
         dtype=dtype,
-        parameters=parameters,
         name=scope,
       )
       lu, permutation = _random_rotation_lu(self._event[-1], seed)

@@ -6,7 +6,6 @@ throw away.
 """
 
 from collections.abc import Sequence
-from typing import Any
 from typing import Protocol
 
 import numpy as np
@@ -65,11 +64,6 @@ class ChannelMask(serialization.Configurable):
     self.kept_shape = (*space, kept)
     self.changed_shape = (*space, changed)
 
-  @property
-  def parameters(self) -> dict[str, Any]:
-    """The arguments of the constructor."""
-    return dict(event_shape=list(self.event_shape), invert=self._invert)
-
   def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     first, second = tf.split(x, self._sizes, axis=-1)
     return (second, first) if self._invert else (first, second)
@@ -110,11 +104,6 @@ class CheckerboardMask(serialization.Configurable):
     self.kept_shape = self._channels.kept_shape
     self.changed_shape = self._channels.changed_shape
 
-  @property
-  def parameters(self) -> dict[str, Any]:
-    """The arguments of the constructor."""
-    return dict(event_shape=list(self.event_shape), invert=self._invert)
-
   def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return self._channels.split(self._squeeze.forward(x))
 
@@ -146,13 +135,6 @@ class IndexMask(serialization.Configurable):
     self.event_shape = mask.shape
     self.kept_shape = self._kept.shape
     self.changed_shape = self._changed.shape
-
-  @property
-  def parameters(self) -> dict[str, Any]:
-    """The arguments of the constructor."""
-    mask = np.zeros(self.event_shape, bool)
-    mask[self._kept] = True
-    return dict(mask=mask)
 
   def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return (

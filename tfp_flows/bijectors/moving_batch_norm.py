@@ -82,7 +82,6 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
       ValueError: if `event_shape` is not static or of another rank, or a number is
         out of range.
     """
-    parameters = dict(locals())
     self._event = shapes.as_event_shape(event_shape, 'MovingBatchNorm')
     if not 0.0 <= decay < 1.0:
       raise ValueError(
@@ -99,7 +98,6 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
       super().__init__(
         forward_min_event_ndims=len(self._event),
         dtype=dtype,
-        parameters=parameters,
         name=scope,
       )
       zeros = tf.zeros(self._event[-1:], self.dtype)

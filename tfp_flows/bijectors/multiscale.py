@@ -60,7 +60,6 @@ class Multiscale(flow_bijector.FlowBijector):
     Raises:
       ValueError: if there is no level, or only one channel to halve.
     """
-    parameters = dict(locals())
     flow_bijector.check_bijectors(levels, 'Multiscale')
     if not levels:
       raise ValueError('Multiscale expects at least one level; received none.')
@@ -83,7 +82,6 @@ class Multiscale(flow_bijector.FlowBijector):
         forward_min_event_ndims=self._event.rank,
         inverse_min_event_ndims=1 if flat else [len(s) for s in self._level_shapes],
         dtype=next(filter(None, (b.dtype for b in self._levels)), None),
-        parameters=parameters,
         name=scope,
       )
 

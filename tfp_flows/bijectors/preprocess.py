@@ -60,7 +60,6 @@ class Preprocess(flow_bijector.FlowBijector):
     Raises:
       ValueError: for other values.
     """
-    parameters = dict(locals())
     num_bins = checks.as_count(num_bins, 'num_bins', 2, owner='Preprocess')
     is_number = isinstance(alpha, numbers.Real)
     if alpha is not None and not (is_number and 0.0 < alpha < 0.5):
@@ -72,7 +71,6 @@ class Preprocess(flow_bijector.FlowBijector):
       super().__init__(
         forward_min_event_ndims=0,
         dtype=dtype,
-        parameters=parameters,
         name=scope,
       )
 

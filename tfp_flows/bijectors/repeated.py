@@ -25,7 +25,7 @@ __all__ = ['Repeated']
 tfb = tfp.bijectors
 
 # What bijectors of TFP, and Keras layers, have whatever they compute.
-_COMMON = vars(tfb.Identity()).keys() | {'_parameters'}
+_COMMON = vars(tfb.Identity()).keys() | {'_parameters', '_recorded'}
 _COMMON_OF_LAYERS = vars(keras.layers.Layer()).keys()
 
 
@@ -92,6 +92,7 @@ class Repeated(tf_private.Following, reversible.Composition):
     reversible.check_memory(memory, steps)
     _check_repeatable(steps, memory)
     template = steps[0]
+    self._record(steps=None)  # They go, and their weights with them.
     # Of each step, what tells its noise from that of others.
     self._salt = weight_values.Salt([_salt_numbers(step) for step in steps])
     # Behind a function, as its own variables are none of this layer's.
@@ -102,7 +103,6 @@ class Repeated(tf_private.Following, reversible.Composition):
       super().__init__(
         forward_min_event_ndims=template.forward_min_event_ndims,
         dtype=template.dtype,
-        parameters=dict(name=name),
         name=scope,
       )
       self._weights = [_stacked(column) for column in zip(*variables)]
@@ -115,7 +115,9 @@ class Repeated(tf_private.Following, reversible.Composition):
     """That of the first step, of which the others differ in weights and seeds."""
     with serialization.separately():
       step = serialization.serialize(self._template())
-    options = dict(memory=self._memory, loop=self._loop, name=self.parameters['name'])
+    options = dict(
+      memory=self._memory, loop=self._loop, name=self.recorded_arguments['name']
+    )
     if self._salt.numbers.size:
       options['salts'] = self._salt.numbers.tolist()
     return dict(step=step, count=self._count, **options)

@@ -103,7 +103,6 @@ class ResidualFlow(flow_bijector.FlowBijector):
       UserWarning: if the branch has a `max_lipschitz` for which the variance of
         the log-det of training may be infinite.
     """
-    parameters = dict(locals())
     self._event = shapes.as_event_shape(event_shape, 'ResidualFlow')
     self._log_det = log_det or log_det_estimators.LogDet()
     if tolerance is not None and not 0.0 < tolerance < 1.0:
@@ -112,13 +111,13 @@ class ResidualFlow(flow_bijector.FlowBijector):
       )
     checks.as_count(max_iterations, 'max_iterations', owner='ResidualFlow')
     self._tolerance, self._max_iterations = tolerance, max_iterations
-    parameters['seed'] = seeds.default_seed(seed)
-    self._salt = weight_values.Salt(parameters['seed'])
+    seed = seeds.default_seed(seed)
+    self._record(seed=seed)
+    self._salt = weight_values.Salt(seed)
     with tf.name_scope(name) as scope:
       super().__init__(
         forward_min_event_ndims=len(self._event),
         dtype=dtype,
-        parameters=parameters,
         name=scope,
       )
       self._branch = self._expose(branch)

@@ -66,7 +66,6 @@ class RevNetBlock(sequential.Sequential):
         not built, or one that `memory` does not allow, as with dropout; when called, if
         a network returns another shape than that of its half.
     """
-    parameters = dict(locals())
     first = masks.ChannelMask(event_shape, invert=True)
     second = masks.ChannelMask(event_shape)
     super().__init__(
@@ -77,4 +76,3 @@ class RevNetBlock(sequential.Sequential):
       memory,
       name=name,
     )
-    self._set_parameters(parameters)

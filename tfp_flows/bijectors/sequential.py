@@ -70,7 +70,6 @@ class Sequential(reversible.Composition):
     Raises:
       ValueError: if there is none, or one that `memory` does not allow.
     """
-    parameters = dict(locals())
     flow_bijector.check_bijectors(bijectors, 'Sequential')
     if not bijectors:
       raise ValueError('Sequential expects at least one bijector; received none.')
@@ -82,7 +81,6 @@ class Sequential(reversible.Composition):
         forward_min_event_ndims=self._ranks[0],
         inverse_min_event_ndims=inverse_rank,
         dtype=next(filter(None, (b.dtype for b in self._bijectors)), None),
-        parameters=parameters,
         name=scope,
       )
       self._condition_scaling = None

@@ -45,7 +45,6 @@ class Squeeze(flow_bijector.FlowBijector):
       ValueError: for another block size or order; at the first use, if height
         or width is not a multiple of `block_size`.
     """
-    parameters = dict(locals())
     block_size = checks.as_count(block_size, 'block_size', 2, owner='Squeeze')
     if order not in ('glow', 'real_nvp'):
       raise ValueError(
@@ -54,7 +53,7 @@ class Squeeze(flow_bijector.FlowBijector):
     self._block = block_size
     self._order = order
     with tf.name_scope(name) as scope:
-      super().__init__(forward_min_event_ndims=3, parameters=parameters, name=scope)
+      super().__init__(forward_min_event_ndims=3, name=scope)
 
   def _forward_event_shape(self, shape):
     height, width, channels = _rank_3(shape, self.name)

@@ -161,11 +161,6 @@ class Additive(serialization.Configurable):
   params_per_dim = 1
   sensitivity = 1
 
-  @property
-  def parameters(self) -> dict[str, Any]:
-    """The arguments of the constructor."""
-    return {}
-
   def __call__(self, params: tf.Tensor) -> tfb.Bijector:
     return _Shift(params)
 
@@ -225,16 +220,6 @@ class Affine(tf.Module, serialization.Configurable):
       self.bound = tf.Variable(tf.ones([num_channels], dtype), name='bound')
     self._num_channels, self._scale, self._dtype = num_channels, scale, dtype
 
-  @property
-  def parameters(self) -> dict[str, Any]:
-    """The arguments of the constructor."""
-    return dict(
-      num_channels=int(self._num_channels),
-      scale=self._scale,
-      dtype=tf.as_dtype(self._dtype),
-      name=self.name,
-    )
-
   def _log_scale(self, raw):
     if self._scale == 'tanh':
       return scales.tanh_log_scale(raw, weight_values.value(self.bound))
@@ -292,11 +277,6 @@ class RationalQuadratic(serialization.Configurable):
       )
     self.params_per_dim = 3 * num_bins - 1
     self._num_bins, self._bound, self._min = num_bins, bound, min_bin_size
-
-  @property
-  def parameters(self) -> dict[str, Any]:
-    """The arguments of the constructor."""
-    return dict(num_bins=self._num_bins, bound=self._bound, min_bin_size=self._min)
 
   def _sizes(self, raw):
     free = 1.0 - self._num_bins * self._min

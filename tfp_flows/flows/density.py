@@ -225,7 +225,6 @@ class Bound(flow_bijector.FlowBijector):
         each call.
       name: name of the bijector.
     """
-    parameters = dict(locals())
     self._bijectors, self._condition = list(bijectors), condition
     self._shapes = _event_shapes(self._bijectors, event_shape)
     with tf.name_scope(name) as scope:
@@ -233,7 +232,6 @@ class Bound(flow_bijector.FlowBijector):
         forward_min_event_ndims=_ndims(self._shapes[-1]),
         inverse_min_event_ndims=_ndims(self._shapes[0]),
         dtype=_dtype(self._bijectors),
-        parameters=parameters,
         name=scope,
       )
 

@@ -47,13 +47,12 @@ class Flow(density_lib.Transformed, serialization.Configurable):
       validate_args: as in TFP.
       name: name of the distribution.
     """
-    parameters = dict(locals())
     super().__init__(
       distribution,
       bijector,
       kwargs_split_fn=_all_to_bijector,
       validate_args=validate_args,
-      parameters=parameters,
+      parameters=self.recorded_arguments,
       name=name,
     )
 
@@ -118,11 +117,10 @@ def given(distribution: tfd.Distribution, condition: Any) -> tfd.Distribution:
   return _Given(distribution, condition)
 
 
-class _Given(tfp_private.TransformedDistribution):
+class _Given(tfp_private.TransformedDistribution, serialization.Configurable):
   """What `given` returns."""
 
   def __init__(self, distribution, condition, validate_args=False, name=None):
-    parameters = dict(locals())
     self._density = density_lib.Density(distribution)
     _check(self._density)
     condition = tf.convert_to_tensor(condition)
@@ -135,7 +133,7 @@ class _Given(tfp_private.TransformedDistribution):
         self._density.bijectors, self._density.base.event_shape, self._condition
       ),
       validate_args=validate_args,
-      parameters=parameters,
+      parameters=self.recorded_arguments,
       name=name or f'{distribution.name}_given',
     )
 

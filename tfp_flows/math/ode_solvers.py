@@ -67,12 +67,7 @@ class DormandPrince(tfp.math.ode.DormandPrince, serialization.Configurable):
       _check_positive(first_step_size=first_step_size)
     self._given_first_step_size = first_step_size
     options = dict(rtol=rtol, atol=atol, max_num_steps=max_num_steps, name=name)
-    self._config = dict(options, first_step_size=first_step_size, **kwargs)
     super().__init__(first_step_size=first_step_size or 1e-3, **options, **kwargs)
-
-  def get_config(self) -> dict[str, Any]:
-    """The arguments of the constructor."""
-    return serialization.serialize_arguments(self._config)
 
   @property
   def chooses_first_step(self) -> bool:
@@ -190,10 +185,6 @@ class RungeKutta4(tfp.math.ode.Solver, serialization.Configurable):
     self._num_steps = num_steps
     make_adjoint_solver_fn = kwargs.pop('make_adjoint_solver_fn', None)
     super().__init__(make_adjoint_solver_fn, False, name, **kwargs)
-
-  def get_config(self) -> dict[str, Any]:
-    """The arguments of the constructor that are numbers or names."""
-    return dict(num_steps=self._num_steps, name=self.name)
 
   def _solve(
     self,

@@ -75,11 +75,6 @@ class UniformDequantization(serialization.Configurable):
     )
 
   @property
-  def parameters(self) -> dict[str, Any]:
-    """The arguments of the constructor."""
-    return dict(num_bins=self.num_bins)
-
-  @property
   def dtype(self) -> tf.DType:
     """The smallest of uint8, uint16 and int32 that holds every value."""
     if self.num_bins <= 2**8:
