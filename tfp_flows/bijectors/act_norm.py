@@ -7,9 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
-from tfp_flows.internal import inspection
 from tfp_flows.internal import shapes
-from tfp_flows.internal import weight_values
 from tfp_flows.math import normalization
 
 __all__ = ['ActNorm']
@@ -90,9 +88,9 @@ class ActNorm(flow_bijector.FlowBijector):
 
   def _shift_and_log_scale(self, condition):
     shift, log_scale = self._offsets(condition)
-    shift += weight_values.value(self.shift)
-    log_scale += weight_values.value(self.log_scale)
-    inspection.report('log_scale', log_scale)
+    shift += self._weight(self.shift)
+    log_scale += self._weight(self.log_scale)
+    self._report('log_scale', log_scale)
     return shift, log_scale
 
   def _log_det(self, log_scale):

@@ -117,7 +117,7 @@ class Autoregressive(conditioned.Conditioned):
     return self._event
 
   def _forward_and_log_det(self, x, condition=None):
-    return flow_bijector.forward_and_log_det(self._inner(x, condition), x, 1)
+    return flow_bijector.apply(self._inner(x, condition), x, 1)
 
   def _inverse_and_log_det(self, y, condition=None):
     # XLA cannot compile the gradient of what is broadcast inside of a loop to a size
@@ -144,7 +144,7 @@ class Autoregressive(conditioned.Conditioned):
     def find(params, axis):
       inner = self._bijector_fn.of_one(tf.cast(params, self.dtype), axis)
       column = columns[axis][:, tf.newaxis]
-      x, log_det = flow_bijector.inverse_and_log_det(inner, column, 1)
+      x, log_det = flow_bijector.apply(inner, column, 1, inverted=True)
       return x[:, 0], log_det
 
     unrolled = tf_private.has_tangents([y, condition, self.trainable_variables])
@@ -166,7 +166,7 @@ class Autoregressive(conditioned.Conditioned):
       x = _until_settled(improve, x, count)
       if not tf.executing_eagerly():  # A tape may come around the graph.
         x = _differentiable(improve, x, count)
-    return flow_bijector.inverse_and_log_det(self._inner(x, condition), y, 1)
+    return flow_bijector.apply(self._inner(x, condition), y, 1, inverted=True)
 
   def _check_layout(self):
     given = getattr(self._conditioner, 'params_first', None)

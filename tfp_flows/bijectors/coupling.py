@@ -84,42 +84,25 @@ class Coupling(conditioned.Conditioned):
     return self._mask.event_shape
 
   def _forward_and_log_det(self, x, condition=None):
-    kept, changed = self._mask.split(x)
-    y, log_det = flow_bijector.forward_and_log_det(
-      self._inner(kept, condition), changed, len(self._mask.event_shape)
-    )
-    return self._mask.merge(kept, y), log_det
+    return self._change(x, condition, inverted=False)
 
   def _inverse_and_log_det(self, y, condition=None):
-    kept, changed = self._mask.split(y)
-    x, log_det = flow_bijector.inverse_and_log_det(
-      self._inner(kept, condition), changed, len(self._mask.event_shape)
-    )
-    return self._mask.merge(kept, x), log_det
+    return self._change(y, condition, inverted=True)
+
+  def _change(self, x, condition, inverted):
+    kept, changed = self._mask.split(x)
+    inner, event_ndims = self._inner(kept, condition), len(self._mask.event_shape)
+    y, log_det = flow_bijector.apply(inner, changed, event_ndims, inverted=inverted)
+    return self._mask.merge(kept, y), log_det
 
   def _pull_back(self, y, upstream, condition, tensors, inverted):
-    there, back = flow_bijector.forward_and_log_det, flow_bijector.inverse_and_log_det
-    if inverted:
-      there, back = back, there
-    event_ndims = len(self._mask.event_shape)
-    kept, changed = self._mask.split(y)
-    of_kept, of_changed = self._mask.split(upstream.y)
-    with tf.GradientTape() as tape:
-      tape.watch([kept, *tensors])
-      # The network is evaluated but once, for the input and for its gradient.
-      inner = self._inner(kept, condition)
-      with tape.stop_recording():
-        x, _ = back(inner, changed, event_ndims)
-        x = tf.identity(x)
-      tape.watch(x)
-      outputs = reversible.with_batch_shape(there(inner, x, event_ndims), upstream)
-    (more_of_kept, of_x), weights = reversible.differentiate(
-      tape, outputs, (of_changed, upstream.log_det), [kept, x], tensors
-    )
-    return reversible.PullBack(
-      self._mask.merge(kept, x),
-      self._mask.merge(of_kept + more_of_kept, of_x),
-      weights,
+    return reversible.pull_back_of_coupling(
+      self._mask,
+      lambda kept: self._inner(kept, condition),
+      y,
+      upstream,
+      tensors,
+      inverted,
     )
 
   def _adapt(self, x, condition):

@@ -1,5 +1,6 @@
 """The base class: one method per direction."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,14 +16,14 @@ from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
 from tfp_flows.internal import tfp_private
+from tfp_flows.internal import weight_values
 
 __all__ = [
   'FlowBijector',
   'adapt',
+  'apply',
   'broadcast_batch',
   'check_bijectors',
-  'forward_and_log_det',
-  'inverse_and_log_det',
   'log_det_costs',
   'set_trainable',
   'step_of',
@@ -95,14 +96,14 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     self, x: tf.Tensor, condition: tf.Tensor | None = None
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `y` and `log|det dy/dx|` of the batch shape, from one call."""
-    return self._with_log_det(x, 'forward', condition)
+    return self._with_log_det(x, condition, inverted=False)
 
   @tf.autograph.experimental.do_not_convert
   def inverse_and_log_det(
     self, y: tf.Tensor, condition: tf.Tensor | None = None
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `x` and `log|det dx/dy|` of the batch shape, from one call."""
-    return self._with_log_det(y, 'inverse', condition)
+    return self._with_log_det(y, condition, inverted=True)
 
   @tf.autograph.experimental.do_not_convert
   def forward_value(
@@ -113,14 +114,14 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     TFP's `forward` finds both, since it cannot know whether the log-det is asked for
     next. That of this value is not cached.
     """
-    return self._value(x, 'forward', condition)
+    return self._without_log_det(x, condition, inverted=False)
 
   @tf.autograph.experimental.do_not_convert
   def inverse_value(
     self, y: tf.Tensor, condition: tf.Tensor | None = None
   ) -> tf.Tensor:
     """Returns `x`, as `forward_value` does `y`."""
-    return self._value(y, 'inverse', condition)
+    return self._without_log_det(y, condition, inverted=True)
 
   def adapt(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
     """Initialises from the batch `x` what can be; returns `forward(x)`.
@@ -314,18 +315,29 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
       raise ValueError(f'{self.name} expects `condition`; received none.')
     return tf.cast(network(condition), self.dtype)
 
-  def _value(self, x, direction, condition):
+  def _weight(self, variable: Any) -> tf.Tensor:
+    """The value of a variable of the layer, or what stands for it in this call."""
+    return weight_values.value(variable)
+
+  def _report(self, name: str, tensor: tf.Tensor) -> None:
+    """Shows a tensor inside of the layer, as `'log_scale'`, to those who observe it."""
+    inspection.report(name, tensor)
+
+  def _min_event_ndims(self, inverted: bool) -> Any:
+    return self.inverse_min_event_ndims if inverted else self.forward_min_event_ndims
+
+  def _without_log_det(self, x, condition, inverted):
     if not self.log_det_costs:
       kwargs = {} if condition is None else dict(condition=condition)
-      return getattr(self, direction)(x, **kwargs)
-    x, condition = self._prepared(x, direction, condition)
-    return getattr(self, f'_{direction}_value')(x, condition)
+      return (self.inverse if inverted else self.forward)(x, **kwargs)
+    x, condition = self._prepared(x, condition, inverted)
+    return (self._inverse_value if inverted else self._forward_value)(x, condition)
 
-  def _prepared(self, x, direction, condition):
+  def _prepared(self, x, condition, inverted):
     keras_private.warn_unless_owned(self)
     x = tf.nest.map_structure(lambda t: tf.convert_to_tensor(t, self.dtype), x)
-    event_ndims = getattr(self, f'{direction}_min_event_ndims')
-    self._check_event_shape(x, event_ndims, direction)
+    event_ndims = self._min_event_ndims(inverted)
+    self._check_event_shape(x, event_ndims, inverted)
     expected = self._event_shape_or_none()
     if tf.is_tensor(x) and expected is not None and len(expected) == event_ndims:
       batch = x.shape[: x.shape.rank - event_ndims]
@@ -338,26 +350,26 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
         )
     return x, condition
 
-  def _with_log_det(self, x, direction, condition):
-    x, condition = self._prepared(x, direction, condition)
-    event_ndims = getattr(self, f'{direction}_min_event_ndims')
-    fn = getattr(self, f'_{direction}_and_log_det')
-    y, log_det = inspection.observed(self, lambda x: fn(x, condition), x)
+  def _with_log_det(self, x, condition, inverted):
+    x, condition = self._prepared(x, condition, inverted)
+    run = self._inverse_and_log_det if inverted else self._forward_and_log_det
+    y, log_det = inspection.observed(self, lambda x: run(x, condition), x)
+    event_ndims = self._min_event_ndims(inverted)
     first, ndims = tf.nest.flatten(x)[0], tf.nest.flatten(event_ndims)[0]
     return y, tf.broadcast_to(log_det, shapes.batch_shape(first, ndims))
 
-  def _check_event_shape(self, x, event_ndims, direction):
+  def _check_event_shape(self, x, event_ndims, inverted):
     def event_shape(x, ndims):
       if x.shape.rank is None or x.shape.rank < ndims:
         raise ValueError(
-          f'{self.name}.{direction} expects at least {ndims} event dimensions; '
-          f'received shape {x.shape}.'
+          f'{self.name}.{"inverse" if inverted else "forward"} expects at least {ndims} '
+          f'event dimensions; received shape {x.shape}.'
         )
       return x.shape[x.shape.rank - ndims :]
 
     tf.nest.assert_same_structure(x, event_ndims)
     shape = tf.nest.map_structure(event_shape, x, event_ndims)
-    getattr(self, f'_{direction}_event_shape')(shape)
+    (self._inverse_event_shape if inverted else self._forward_event_shape)(shape)
 
   def _augmented_forward(self, x, condition=None):
     y, log_det = self.forward_and_log_det(x, condition)
@@ -458,60 +470,46 @@ def check_bijectors(bijectors: Any, owner: str) -> None:
     )
 
 
-def forward_and_log_det(
+def apply(
   bijector: tfb.Bijector,
   x: tf.Tensor,
   event_ndims: int,
   condition: tf.Tensor | None = None,
+  inverted: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """`bijector.forward(x)` and its log-det over `event_ndims`, from one call.
+  """`bijector.forward(x)`, or its inverse, and its log-det, from one call.
 
   Any `tfb.Bijector` will do, and a composition of TFP passes the condition on. That
   goes to each `FlowBijector`, and to others that take the keyword `condition`.
+
+  Args:
+    bijector: any.
+    x: its input, or with `inverted` its output.
+    event_ndims: of `x`, over which the log-det is summed.
+    condition: `[..., K]`, or None.
+    inverted: whether the inverse is applied.
   """
   if isinstance(bijector, tfp_private.Invert):
-    return inverse_and_log_det(bijector.bijector, x, event_ndims, condition)
+    return apply(bijector.bijector, x, event_ndims, condition, not inverted)
   if isinstance(bijector, FlowBijector):
-    ndims = bijector.forward_min_event_ndims
+    ndims = bijector._min_event_ndims(inverted)
     condition = _for_smaller_events(condition, event_ndims, ndims)
-    y, log_det = bijector.forward_and_log_det(x, condition)
+    run = bijector.inverse_and_log_det if inverted else bijector.forward_and_log_det
+    y, log_det = run(x, condition)
     return y, _sum_extra(log_det, event_ndims, ndims)
   if walk.is_composition(bijector):
-    step = lambda part, x, n: forward_and_log_det(part, x, n, condition)  # noqa: E731
-    return walk.through(bijector, x, event_ndims, False, step)
+    step = lambda part, x, n: apply(part, x, n, condition, inverted)  # noqa: E731
+    return walk.through(bijector, x, event_ndims, inverted, step)
   kwargs = _foreign_keywords(bijector, condition)
 
   def of_tfp(x):
+    if inverted:
+      log_det = bijector.inverse_log_det_jacobian(x, event_ndims, **kwargs)
+      return bijector.inverse(x, **kwargs), log_det
     log_det = bijector.forward_log_det_jacobian(x, event_ndims, **kwargs)
     return bijector.forward(x, **kwargs), log_det
 
   return inspection.observed(bijector, of_tfp, x)
-
-
-def inverse_and_log_det(
-  bijector: tfb.Bijector,
-  y: tf.Tensor,
-  event_ndims: int,
-  condition: tf.Tensor | None = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
-  """`bijector.inverse(y)` and its log-det over `event_ndims`, from one call."""
-  if isinstance(bijector, tfp_private.Invert):
-    return forward_and_log_det(bijector.bijector, y, event_ndims, condition)
-  if isinstance(bijector, FlowBijector):
-    ndims = bijector.inverse_min_event_ndims
-    condition = _for_smaller_events(condition, event_ndims, ndims)
-    x, log_det = bijector.inverse_and_log_det(y, condition)
-    return x, _sum_extra(log_det, event_ndims, ndims)
-  if walk.is_composition(bijector):
-    step = lambda part, y, n: inverse_and_log_det(part, y, n, condition)  # noqa: E731
-    return walk.through(bijector, y, event_ndims, True, step)
-  kwargs = _foreign_keywords(bijector, condition)
-
-  def of_tfp(y):
-    log_det = bijector.inverse_log_det_jacobian(y, event_ndims, **kwargs)
-    return bijector.inverse(y, **kwargs), log_det
-
-  return inspection.observed(bijector, of_tfp, y)
 
 
 def log_det_costs(bijector: tfb.Bijector) -> bool:
@@ -536,10 +534,12 @@ def value(
   if isinstance(bijector, tfp_private.Invert):
     return value(bijector.bijector, x, event_ndims, condition, not inverted)
   if isinstance(bijector, FlowBijector):
-    direction = 'inverse' if inverted else 'forward'
-    ndims = getattr(bijector, f'{direction}_min_event_ndims')
-    condition = _for_smaller_events(condition, event_ndims, ndims)
-    return bijector._value(x, direction, condition)
+    condition = _for_smaller_events(
+      condition, event_ndims, bijector._min_event_ndims(inverted)
+    )
+    return (bijector.inverse_value if inverted else bijector.forward_value)(
+      x, condition
+    )
   if walk.is_composition(bijector):
     part_step = step_of(inverted, value_only=True)
     step = lambda part, x, n: part_step(part, x, n, condition)  # noqa: E731
@@ -549,9 +549,9 @@ def value(
 
 
 def step_of(inverted: bool, value_only: bool = False) -> Callable[..., Any]:
-  """`forward_and_log_det`, its inverse, or the like with 0 for each log-det."""
+  """`apply` in one direction, or the like with 0 for each log-det."""
   if not value_only:
-    return inverse_and_log_det if inverted else forward_and_log_det
+    return functools.partial(apply, inverted=inverted)
   return lambda *args: (value(*args, inverted=inverted), 0.0)
 
 

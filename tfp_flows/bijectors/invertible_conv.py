@@ -8,10 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
-from tfp_flows.internal import inspection
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
-from tfp_flows.internal import weight_values
 from tfp_flows.math import first_steps
 
 __all__ = ['Invertible1x1ConvLU']
@@ -109,25 +107,25 @@ class Invertible1x1ConvLU(flow_bijector.FlowBijector):
 
   def _factors(self, condition):
     """`L`, `U + diag(s)` and `log|s|`, with a batch shape if conditional."""
-    lu = weight_values.value(self.lu)
+    lu = self._weight(self.lu)
     if self._lu_scale is not None:
-      lu *= weight_values.value(self._lu_scale)
+      lu *= self._weight(self._lu_scale)
     if self._conditioner is not None:
       offsets = self._of_condition(self._conditioner, condition)
       lu += shapes.reshape(offsets, shapes.batch_shape(offsets, 1), lu.shape)
     log_s = tf.linalg.diag_part(lu)
-    inspection.report('log_diagonal', log_s)
+    self._report('log_diagonal', log_s)
     # Constant masks: XLA takes seconds to compile products of `band_part`s.
     ones = np.ones(lu.shape[-2:], self.dtype.as_numpy_dtype)
     identity = np.eye(lu.shape[-1], dtype=ones.dtype)
     lower = lu * np.tril(ones, -1) + identity
-    diagonal = weight_values.value(self.sign) * tf.exp(log_s)
+    diagonal = self._weight(self.sign) * tf.exp(log_s)
     upper = lu * np.triu(ones, 1) + identity * diagonal[..., tf.newaxis]
     return lower, upper, log_s
 
   def _permutation_matrix(self):
     """`P^T`. Products are faster than gathers, whose gradients are scatters."""
-    permutation = weight_values.value(self.permutation)
+    permutation = self._weight(self.permutation)
     return tf.one_hot(permutation, self._event[-1], dtype=self.dtype)
 
   def _forward_and_log_det(self, x, condition=None):

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import estimation
-from tfp_flows.internal import inspection
 from tfp_flows.internal import shapes
 from tfp_flows.internal import weight_values
 
@@ -124,7 +123,7 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
   def _inverse_and_log_det(self, y, condition=None):
     mean, variance = self._statistics()
     log_factor = self._log_factor(variance)
-    x = (y - weight_values.value(self.shift)) * tf.exp(-log_factor) + mean
+    x = (y - self._weight(self.shift)) * tf.exp(-log_factor) + mean
     return x, -self._log_det(log_factor)
 
   @property
@@ -133,7 +132,7 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
     return [self.moving_mean, self.moving_variance]
 
   def _statistics(self):
-    return tuple(weight_values.value(v) for v in self.moving_variables)
+    return tuple(self._weight(v) for v in self.moving_variables)
 
   def _adapt(self, x, condition):
     mean, variance = _moments(x)
@@ -150,14 +149,12 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
 
   def _normalized(self, x, mean, variance):
     log_factor = self._log_factor(variance)
-    inspection.report('log_scale', log_factor)
-    shift = weight_values.value(self.shift)
+    self._report('log_scale', log_factor)
+    shift = self._weight(self.shift)
     return (x - mean) * tf.exp(log_factor) + shift, self._log_det(log_factor)
 
   def _log_factor(self, variance):
-    return weight_values.value(self.log_scale) - 0.5 * tf.math.log(
-      variance + self._epsilon
-    )
+    return self._weight(self.log_scale) - 0.5 * tf.math.log(variance + self._epsilon)
 
   def _log_det(self, log_factor):
     return math.prod(self._event[:-1]) * tf.reduce_sum(log_factor)
@@ -168,7 +165,7 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
     finite = tf.math.is_finite(mean) & tf.math.is_finite(variance)
 
     def update(statistic, target):
-      old = weight_values.value(statistic)
+      old = self._weight(statistic)
       moved = self._decay * old + (1.0 - self._decay) * target
       new = tf.where(finite, moved, old)
       weight_values.assign(statistic, new)

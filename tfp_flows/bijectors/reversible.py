@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
+from tfp_flows.bijectors import masks
 from tfp_flows.internal import first_order
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import shapes
@@ -213,17 +214,53 @@ def pull_back(
     log_det = _for_smaller_events(upstream.log_det, y, out, extra)
     upstream = upstream._replace(log_det=log_det)
     return bijector._pull_back(y, upstream, condition, tensors, inverted)
-  there, back = flow_bijector.forward_and_log_det, flow_bijector.inverse_and_log_det
-  if inverted:
-    there, back = back, there
   event_ndims_of_y = tf.nest.map_structure(lambda n: n + extra, out)
-  x, _ = back(bijector, y, event_ndims_of_y, condition)
+  x, _ = flow_bijector.apply(bijector, y, event_ndims_of_y, condition, not inverted)
   x = tf.nest.map_structure(tf.identity, x)
   with tf.GradientTape() as tape:
     tape.watch([x, *tensors])
-    outputs = with_batch_shape(there(bijector, x, event_ndims, condition), upstream)
+    outputs = flow_bijector.apply(bijector, x, event_ndims, condition, inverted)
+    outputs = with_batch_shape(outputs, upstream)
   (gradient,), weights = differentiate(tape, outputs, upstream, [x], tensors)
   return PullBack(x, gradient, weights)
+
+
+def pull_back_of_coupling(
+  mask: masks.Mask,
+  inner: Callable[[tf.Tensor], tfb.Bijector],
+  y: tf.Tensor,
+  upstream: Upstream,
+  tensors: Sequence[tf.Tensor],
+  inverted: bool,
+) -> PullBack:
+  """That of a coupling, whose network is evaluated but once, for input and gradient.
+
+  Args:
+    mask: of the coupling.
+    inner: from what is kept to the bijector of what is changed.
+    y: see `pull_back`.
+    upstream: likewise.
+    tensors: likewise.
+    inverted: likewise.
+  """
+  event_ndims = len(mask.event_shape)
+  kept, changed = mask.split(y)
+  of_kept, of_changed = mask.split(upstream.y)
+  with tf.GradientTape() as tape:
+    tape.watch([kept, *tensors])
+    bijector = inner(kept)
+    with tape.stop_recording():
+      x, _ = flow_bijector.apply(bijector, changed, event_ndims, inverted=not inverted)
+      x = tf.identity(x)
+    tape.watch(x)
+    outputs = flow_bijector.apply(bijector, x, event_ndims, inverted=inverted)
+    outputs = with_batch_shape(outputs, upstream)
+  (more_of_kept, of_x), weights = differentiate(
+    tape, outputs, (of_changed, upstream.log_det), [kept, x], tensors
+  )
+  return PullBack(
+    mask.merge(kept, x), mask.merge(of_kept + more_of_kept, of_x), weights
+  )
 
 
 def with_batch_shape(

@@ -247,9 +247,9 @@ class Bound(flow_bijector.FlowBijector):
   def log_det_costs(self) -> bool:
     return any(map(flow_bijector.log_det_costs, self._bijectors))
 
-  def _prepared(self, x, direction, condition):
+  def _prepared(self, x, condition, inverted):
     condition = condition if self._condition is None else self._condition
-    return super()._prepared(x, direction, condition)
+    return super()._prepared(x, condition, inverted)
 
   def _forward_value(self, z, condition=None):
     return self._forward_and_log_det(z, condition, value_only=True)[0]

@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
-import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.internal import call
 from tfp_flows.internal import example_keys
 from tfp_flows.internal import seeds
 
@@ -35,13 +35,9 @@ class Estimation:
     return tf.random.experimental.stateless_fold_in(self.seed, salt, alg='philox')
 
 
-_LOCAL = threading.local()
-
-
 def innermost() -> Estimation | None:
-  """The innermost `estimation` block of this thread."""
-  stack = getattr(_LOCAL, 'stack', None)
-  return stack[-1] if stack else None
+  """That of the innermost `estimation` block."""
+  return call.current().estimation
 
 
 def current() -> Estimation:
@@ -88,9 +84,6 @@ def estimation(
     keys: of the examples that the block is about, see `example_keys`; the first axes
       of what layers are given are theirs.
   """
-  stack = _LOCAL.__dict__.setdefault('stack', [])
-  stack.append(Estimation(training, seeds.stateless_seed(seed), estimator, keys))
-  try:
-    yield stack[-1]
-  finally:
-    stack.pop()
+  found = Estimation(training, seeds.stateless_seed(seed), estimator, keys)
+  with call.within(estimation=found):
+    yield found

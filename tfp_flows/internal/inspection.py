@@ -1,13 +1,13 @@
 """A look into the layers of a flow while they are called."""
 
 import contextlib
-import threading
 from collections.abc import Callable
-from collections.abc import Iterator
 from typing import Any
 from typing import Protocol
 
 import tensorflow as tf
+
+from tfp_flows.internal import call as call_lib
 
 __all__ = ['Observer', 'innermost', 'observed', 'observed_by', 'part', 'report']
 
@@ -27,27 +27,17 @@ class Observer(Protocol):
     """Takes a tensor of the innermost layer, as `'log_scale'`."""
 
 
-_LOCAL = threading.local()
-
-
 def innermost() -> Observer | None:
-  """The observer of the innermost block of this thread."""
-  stack = getattr(_LOCAL, 'stack', None)
-  return stack[-1] if stack else None
+  """The observer of the innermost block."""
+  return call_lib.current().observer
 
 
-@contextlib.contextmanager
-def observed_by(observer: Observer) -> Iterator[None]:
+def observed_by(observer: Observer) -> contextlib.AbstractContextManager:
   """Shows `observer` every layer that is called inside of the `with` block.
 
   Loops over layers are unrolled inside of it. Blocks nest, and each thread has its own.
   """
-  stack = _LOCAL.__dict__.setdefault('stack', [])
-  stack.append(observer)
-  try:
-    yield
-  finally:
-    stack.pop()
+  return call_lib.within(observer=observer)
 
 
 # What layers call: nothing but a look-up where there is no observer.

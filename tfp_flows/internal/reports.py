@@ -1,10 +1,11 @@
 """What layers report of their work beside values and log-dets."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
 import tensorflow as tf
+
+from tfp_flows.internal import call
 
 __all__ = ['Report', 'flow_report', 'innermost']
 
@@ -29,13 +30,9 @@ class Report:
     self.penalties.setdefault(name, []).append(value)
 
 
-_LOCAL = threading.local()
-
-
 def innermost() -> Report:
-  """The report of the innermost block of this thread; outside of any, a new one."""
-  stack = getattr(_LOCAL, 'stack', None)
-  return stack[-1] if stack else Report()
+  """The report of the innermost block; outside of any, a new one."""
+  return call.current().report or Report()
 
 
 @contextlib.contextmanager
@@ -58,9 +55,6 @@ def flow_report(probe: tf.Tensor | None = None) -> Iterator[Report]:
   Args:
     probe: of the report; None makes one.
   """
-  stack = _LOCAL.__dict__.setdefault('stack', [])
-  stack.append(Report(probe))
-  try:
-    yield stack[-1]
-  finally:
-    stack.pop()
+  report = Report(probe)
+  with call.within(report=report):
+    yield report

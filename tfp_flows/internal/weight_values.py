@@ -6,7 +6,6 @@ from `keras.StatelessScope`.
 """
 
 import contextlib
-import contextvars
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal import call
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import tf_private
 
@@ -29,8 +29,6 @@ __all__ = [
   'value',
   'with_salts',
 ]
-
-_current = contextvars.ContextVar('substituted weights', default=None)
 
 
 class Salt:
@@ -68,7 +66,7 @@ def _divided(module, numbers):
 
 def source(variable: Any) -> Any:
   """What stands for `variable`, or a `Salt`, here: itself, or a substitute."""
-  return (_current.get() or {}).get(id(variable), variable)
+  return call.current().substitutes.get(id(variable), variable)
 
 
 def value(variable: Any) -> tf.Tensor:
@@ -79,7 +77,7 @@ def value(variable: Any) -> tf.Tensor:
 
 def assign(variable: tf.Variable, tensor: tf.Tensor) -> None:
   """Gives `variable`, or its substitute, a new value."""
-  substitutes = _current.get() or {}
+  substitutes: Any = call.current().substitutes
   if id(variable) in substitutes:
     substitutes[id(variable)] = tensor
   else:
@@ -111,11 +109,8 @@ class Substitution:
 def with_salts(module: tf.Module, row: tf.Tensor) -> Iterator[None]:
   """Inside of it the numbers of all `salts` of `module` are those in `row`."""
   found = {id(s): part for s, part in zip(salts(module), _divided(module, row))}
-  token = _current.set((_current.get() or {}) | found)
-  try:
+  with call.within(substitutes={**call.current().substitutes, **found}):
     yield
-  finally:
-    _current.reset(token)
 
 
 @contextlib.contextmanager
@@ -130,14 +125,10 @@ def substituted(
   by_variable = {id(v): t for v, t in zip(module.variables, tensors, strict=True)}
   pairs = keras_parameters.keras_variables(module)
   given = [(v, by_variable[id(own)]) for v, own in pairs]
-  by_id = (_current.get() or {}) | by_variable
-  token = _current.set(by_id)
-  try:
-    with keras.StatelessScope(given) as scope:
-      with tf_private.VariableWatcher() as watcher:
-        yield Substitution(module, tensors, pairs, by_id, scope)
-  finally:
-    _current.reset(token)
+  by_id = {**call.current().substitutes, **by_variable}
+  with call.within(substitutes=by_id), keras.StatelessScope(given) as scope:
+    with tf_private.VariableWatcher() as watcher:
+      yield Substitution(module, tensors, pairs, by_id, scope)
   for variable in watcher.watched_variables():
     if id(variable) in by_variable:
       raise ValueError(
