@@ -7,7 +7,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
-from tfp_flows.internal import inspection
 
 __all__ = ['Conditioned']
 
@@ -40,7 +39,7 @@ class Conditioned(flow_bijector.FlowBijector):
     else:
       params = self._conditioner(x)
     self._check_params(params)
-    inspection.report('network', params)
+    self._report('network', params)
     return self._bijector_fn(tf.cast(params, self.dtype))
 
   def _check_params(self, params):

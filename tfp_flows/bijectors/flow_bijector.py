@@ -359,11 +359,13 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     return y, tf.broadcast_to(log_det, shapes.batch_shape(first, ndims))
 
   def _check_event_shape(self, x, event_ndims, inverted):
+    direction = 'inverse' if inverted else 'forward'
+
     def event_shape(x, ndims):
       if x.shape.rank is None or x.shape.rank < ndims:
         raise ValueError(
-          f'{self.name}.{"inverse" if inverted else "forward"} expects at least {ndims} '
-          f'event dimensions; received shape {x.shape}.'
+          f'{self.name}.{direction} expects at least {ndims} event dimensions; '
+          f'received shape {x.shape}.'
         )
       return x.shape[x.shape.rank - ndims :]
 
