@@ -5,7 +5,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tff
 from tests import test_util
-from tfp_flows.bijectors import flow_bijector
+from tfp_flows.bijectors import calls
 
 
 @pytest.mark.parametrize('event_shape', [(5,), (4, 3, 2)])
@@ -52,7 +52,7 @@ def test_adapt_goes_layer_after_layer_through_chain_and_invert():
   # In the direction data -> latent: first, then softplus, then second.
   bijector = tfp.bijectors.Invert(tfp.bijectors.Chain([cube, first]))
   x = 5 * test_util.normal([100, 3]) + 2
-  y = flow_bijector.adapt(bijector, x, inverted=True)
+  y = calls.adapt(bijector, x, inverted=True)
   np.testing.assert_allclose(np.mean(y, 0), 0, atol=1e-12)
   np.testing.assert_allclose(np.var(y, 0), 1, atol=1e-12)
   np.testing.assert_allclose(np.mean(first.forward(tf.identity(x)), 0), 0, atol=1e-12)

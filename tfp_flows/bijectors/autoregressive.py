@@ -5,9 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.bijectors import calls
 from tfp_flows.bijectors import conditioned
 from tfp_flows.bijectors import coupling
-from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import transformers
 from tfp_flows.internal import first_order
 from tfp_flows.internal import inspection
@@ -117,7 +117,7 @@ class Autoregressive(conditioned.Conditioned):
     return self._event
 
   def _forward_and_log_det(self, x, condition=None):
-    return flow_bijector.apply(self._inner(x, condition), x, 1)
+    return calls.apply(self._inner(x, condition), x, 1)
 
   def _inverse_and_log_det(self, y, condition=None):
     # XLA cannot compile the gradient of what is broadcast inside of a loop to a size
@@ -144,7 +144,7 @@ class Autoregressive(conditioned.Conditioned):
     def find(params, axis):
       inner = self._bijector_fn.of_one(tf.cast(params, self.dtype), axis)
       column = columns[axis][:, tf.newaxis]
-      x, log_det = flow_bijector.apply(inner, column, 1, inverted=True)
+      x, log_det = calls.apply(inner, column, 1, inverted=True)
       return x[:, 0], log_det
 
     unrolled = tf_private.has_tangents([y, condition, self.trainable_variables])
@@ -166,7 +166,7 @@ class Autoregressive(conditioned.Conditioned):
       x = _until_settled(improve, x, count)
       if not tf.executing_eagerly():  # A tape may come around the graph.
         x = _differentiable(improve, x, count)
-    return flow_bijector.apply(self._inner(x, condition), y, 1, inverted=True)
+    return calls.apply(self._inner(x, condition), y, 1, inverted=True)
 
   def _check_layout(self):
     given = getattr(self._conditioner, 'params_first', None)

@@ -6,8 +6,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import calls
 from tfp_flows.bijectors import conditioned
-from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors import reversible
 from tfp_flows.bijectors import transformers
@@ -92,7 +92,7 @@ class Coupling(conditioned.Conditioned):
   def _change(self, x, condition, inverted):
     kept, changed = self._mask.split(x)
     inner, event_ndims = self._inner(kept, condition), len(self._mask.event_shape)
-    y, log_det = flow_bijector.apply(inner, changed, event_ndims, inverted=inverted)
+    y, log_det = calls.apply(inner, changed, event_ndims, inverted=inverted)
     return self._mask.merge(kept, y), log_det
 
   def _pull_back(self, y, upstream, condition, tensors, inverted):

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors import squeeze
-from tfp_flows.internal import serialization
+from tfp_flows.internal import configurable
 from tfp_flows.internal import shapes
 
 __all__ = ['ChannelMask', 'CheckerboardMask', 'IndexMask', 'Mask']
@@ -32,7 +32,7 @@ class Mask(Protocol):
     """The inverse of `split`."""
 
 
-class ChannelMask(serialization.Configurable):
+class ChannelMask(configurable.Configurable):
   """Keeps the first half of the last axis and changes the second.
 
   For `[D]` or `[H, W, C]`. With an odd number of channels the second half is
@@ -73,7 +73,7 @@ class ChannelMask(serialization.Configurable):
     return tf.concat(parts, axis=-1)
 
 
-class CheckerboardMask(serialization.Configurable):
+class CheckerboardMask(configurable.Configurable):
   """Keeps the pixels `(i, j)` with `i + j` even and changes the others.
 
   Each part is returned as `[H/2, W/2, 2*C]`, the two pixels of a colour in each
@@ -111,7 +111,7 @@ class CheckerboardMask(serialization.Configurable):
     return self._squeeze.inverse(self._channels.merge(kept, changed))
 
 
-class IndexMask(serialization.Configurable):
+class IndexMask(configurable.Configurable):
   """Keeps the entries of a vector where a boolean mask is true."""
 
   def __init__(self, mask: Sequence[bool]):

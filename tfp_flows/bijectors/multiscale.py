@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import calls
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import masks
 from tfp_flows.internal import shapes
@@ -112,7 +113,7 @@ class Multiscale(flow_bijector.FlowBijector):
 
   @property
   def takes_condition(self) -> bool:
-    return any(flow_bijector.takes_condition(b) for b in self._levels)
+    return any(calls.takes_condition(b) for b in self._levels)
 
   def _forward_event_shape(self, shape):
     if not shape.is_compatible_with(self._event):
@@ -137,7 +138,7 @@ class Multiscale(flow_bijector.FlowBijector):
 
   @property
   def log_det_costs(self) -> bool:
-    return any(map(flow_bijector.log_det_costs, self._levels))
+    return any(map(calls.log_det_costs, self._levels))
 
   def _forward_value(self, x, condition=None):
     return self._forward_and_log_det(x, condition, value_only=True)[0]
@@ -146,7 +147,7 @@ class Multiscale(flow_bijector.FlowBijector):
     return self._inverse_and_log_det(y, condition, value_only=True)[0]
 
   def _forward_and_log_det(self, x, condition=None, value_only=False):
-    step = flow_bijector.step_of(inverted=False, value_only=value_only)
+    step = calls.step_of(inverted=False, value_only=value_only)
     parts, total = [], tf.zeros([], x.dtype)
     for i, level in enumerate(self._levels):
       x, log_det = step(level, x, self._event.rank, condition)
@@ -157,7 +158,7 @@ class Multiscale(flow_bijector.FlowBijector):
     return self._latents([*parts, x]), total
 
   def _inverse_and_log_det(self, y, condition=None, value_only=False):
-    step = flow_bijector.step_of(inverted=True, value_only=value_only)
+    step = calls.step_of(inverted=True, value_only=value_only)
     *parts, x = self.split_levels(y) if self._flat else y
     total = tf.zeros([], x.dtype)
     for i, level in reversed(list(enumerate(self._levels))):
@@ -170,7 +171,7 @@ class Multiscale(flow_bijector.FlowBijector):
   def _adapt(self, x, condition):
     parts = []
     for i, level in enumerate(self._levels):
-      x = flow_bijector.adapt(level, x, condition)
+      x = calls.adapt(level, x, condition)
       if i < len(self._masks):
         x, leaving = self._masks[i].split(x)
         parts.append(leaving)

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import alike
+from tfp_flows.bijectors import calls
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import reversible
+from tfp_flows.bijectors import stacking
 from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import reports
@@ -23,10 +25,6 @@ from tfp_flows.internal import weight_values
 __all__ = ['Repeated']
 
 tfb = tfp.bijectors
-
-# What bijectors of TFP, and Keras layers, have whatever they compute.
-_COMMON = vars(tfb.Identity()).keys() | {'_parameters', '_recorded'}
-_COMMON_OF_LAYERS = vars(keras.layers.Layer()).keys()
 
 
 class Repeated(tf_private.Following, reversible.Composition):
@@ -88,9 +86,9 @@ class Repeated(tf_private.Following, reversible.Composition):
     if not steps:
       raise ValueError('Repeated expects at least one step; received none.')
     variables = [step.variables for step in steps]
-    _check_alike(steps, variables)
+    alike.check_alike(steps, variables)
     reversible.check_memory(memory, steps)
-    _check_repeatable(steps, memory)
+    alike.check_repeatable(steps, memory)
     template = steps[0]
     self._record(steps=None)  # They go, and their weights with them.
     # Of each step, what tells its noise from that of others.
@@ -105,8 +103,8 @@ class Repeated(tf_private.Following, reversible.Composition):
         dtype=template.dtype,
         name=scope,
       )
-      self._weights = [_stacked(column) for column in zip(*variables)]
-    self._moving = _moving(template)
+      self._weights = [stacking.stacked(column) for column in zip(*variables)]
+    self._moving = alike.moving(template)
 
   def __len__(self) -> int:
     return self._count
@@ -183,7 +181,7 @@ class Repeated(tf_private.Following, reversible.Composition):
       fn: called with `template`, which has the weights of one step.
     """
     found = []
-    for row in _rows(self._stacks(), self._count):
+    for row in stacking.rows(self._stacks(), self._count):
       with self._given(row):
         found.append(fn(self._template()))
     return found
@@ -212,7 +210,7 @@ class Repeated(tf_private.Following, reversible.Composition):
 
   @property
   def takes_condition(self) -> bool:
-    return flow_bijector.takes_condition(self._template())
+    return calls.takes_condition(self._template())
 
   def _forward_event_shape(self, shape):
     return self._template().forward_event_shape(shape)
@@ -238,7 +236,7 @@ class Repeated(tf_private.Following, reversible.Composition):
 
   @property
   def log_det_costs(self) -> bool:
-    return flow_bijector.log_det_costs(self._template())
+    return calls.log_det_costs(self._template())
 
   def _forward_value(self, x, condition=None):
     return self._compose(x, condition, inverted=False, value_only=True)[0]
@@ -248,7 +246,7 @@ class Repeated(tf_private.Following, reversible.Composition):
 
   def _compose(self, x, condition, inverted, value_only=False):
     template, ndims = self._template(), self.forward_min_event_ndims
-    step = flow_bijector.step_of(inverted, value_only)
+    step = calls.step_of(inverted, value_only)
     outer, reported, assigned = reports.innermost(), set(), set()
     flows = [p for p in keras_parameters.parts(template) if hasattr(p, 'penalties')]
     names = sorted({name for flow in flows for name in flow.penalties.weights()})
@@ -303,7 +301,7 @@ class Repeated(tf_private.Following, reversible.Composition):
     start = (y, upstream.y, [tf.zeros_like(t) for t in tensors])
     own = [v for v in self._weights if v.trainable]
     (x, gradient, totals), rows = self._for_each_step(
-      body, start, not inverted, [_spec(v) for v in own]
+      body, start, not inverted, [stacking.spec(v) for v in own]
     )
     sources = [*tensors, *(weight_values.source(v) for v in own)]
     weights = {s.ref(): g for s, g in zip(sources, [*totals, *rows])}
@@ -325,7 +323,7 @@ class Repeated(tf_private.Following, reversible.Composition):
         yield block
 
   def _moving_specs(self):
-    return [_spec(v) for v in self.moving_variables]
+    return [stacking.spec(v) for v in self.moving_variables]
 
   def _moved(self, block, assigned):
     """What the variables that may move are after a step; notes which were assigned."""
@@ -363,7 +361,7 @@ class Repeated(tf_private.Following, reversible.Composition):
     return is_known or not tf_private.in_xla()
 
   def _unrolled(self, body, state, stacks, backward, specs):
-    order, rows = list(enumerate(_rows(stacks, self._count))), []
+    order, rows = list(enumerate(stacking.rows(stacks, self._count))), []
     for k, row in reversed(order) if backward else order:
       with inspection.part(f'step {k + 1}'):
         state, found = body(row, *state)
@@ -379,13 +377,14 @@ class Repeated(tf_private.Following, reversible.Composition):
 
     def step(i, state, lists, arrays):
       k = count - 1 - i if backward else i
-      lists, row = zip(*map(_pop, lists, stacks))
+      lists, row = zip(*map(stacking.pop, lists, stacks))
       state, found = body(row, *state)
       arrays = [array.write(k, v) for array, v in zip(arrays, found, strict=True)]
       return i + 1, state, list(lists), arrays
 
     lists = [
-      _list_of(stack if backward else tf.reverse(stack, [0])) for stack in stacks
+      stacking.as_list(stack if backward else tf.reverse(stack, [0]))
+      for stack in stacks
     ]
     _, state, _, arrays = tf.while_loop(
       lambda i, *_: i < count, step, (0, state, lists, arrays), maximum_iterations=count
@@ -400,7 +399,7 @@ class Repeated(tf_private.Following, reversible.Composition):
       for variable, column in zip(variables, columns):
         variable.assign(column[k])
       with weight_values.with_salts(template, self._salt.numbers[k]):
-        x = flow_bijector.adapt(template, x, condition)
+        x = calls.adapt(template, x, condition)
       adapted.append([tf.identity(v) for v in variables])
     for weight, column in zip(self._weights, zip(*adapted)):
       weight.assign(tf.stack(column))
@@ -430,66 +429,13 @@ def _with_seeds_of(config, index):
   return config
 
 
-def _stacked(variables):
-  first = variables[0]
-  return tf.Variable(
-    tf.stack([tf.convert_to_tensor(v) for v in variables]),
-    trainable=first.trainable,
-    synchronization=first.synchronization,
-    aggregation=first.aggregation,
-    name=first.name.split(':')[0],
-  )
-
-
 def _salt_numbers(step):
   numbers = [salt.numbers.reshape(-1) for salt in weight_values.salts(step)]
   return np.concatenate([np.zeros([0], np.int32), *numbers])
 
 
-def _rows(stacks, count):
-  """What the stacks have for each step."""
-  return list(zip(*(tf.unstack(stack, num=count) for stack in stacks)))
-
-
-# The gradient of what a loop takes from the end of a list is a list, to which the loop
-# back adds one item at a time; that of `stack[k]` would be all of `stack` at each step.
-
-
-def _list_of(stack):
-  """The rows as a list, to take one from the end at each step of a loop."""
-  return tf.raw_ops.TensorListFromTensor(tensor=stack, element_shape=stack.shape[1:])
-
-
-def _pop(rows, stack):
-  """What is left of a list of rows of `stack`, and its last row."""
-  return tf.raw_ops.TensorListPopBack(
-    input_handle=rows, element_shape=stack.shape[1:], element_dtype=stack.dtype
-  )
-
-
 def _total(values):
   return tf.add_n([tf.zeros([], tf.int32), *(tf.cast(v, tf.int32) for v in values)])
-
-
-def _spec(stacked):
-  return stacked.dtype, stacked.shape[1:]
-
-
-def _moving(template):
-  """The indices of the variables that a call or an update of norms may assign to."""
-  constant = {
-    id(variable)
-    for network in _networks(template)
-    for variable in getattr(network, '_constant_weights', [])
-  }
-  moving = {
-    id(own)
-    for variable, own in keras_parameters.keras_variables(template)
-    if not variable.trainable and id(variable) not in constant
-  }
-  for part in (template, *template.submodules):
-    moving |= {id(v) for v in getattr(part, 'moving_variables', [])}
-  return tuple(i for i, v in enumerate(template.variables) if id(v) in moving)
 
 
 def _check_owned(gradients, tensors, weights):
@@ -500,69 +446,3 @@ def _check_owned(gradients, tensors, weights):
       f'Repeated expects steps that own the variables they read; received some that '
       f'read {names}. Make these attributes of the layer, or use Sequential.'
     )
-
-
-def _check_repeatable(steps, memory):
-  for part in (steps[0], *steps[0].submodules):
-    if memory == 'stored' and getattr(part, '_memory', 'stored') != memory:
-      raise ValueError(
-        f"Repeated with memory='stored' expects parts that are stored, too; "
-        f"{part.name} is reversible. Give memory='reversible' to Repeated."
-      )
-  for variable, _ in keras_parameters.keras_variables(steps[0]):
-    if getattr(variable, 'regularizer', None) or getattr(variable, 'constraint', None):
-      raise ValueError(
-        f'Repeated expects weights without regularizers and constraints, which Keras '
-        f'would not apply to the stacked ones; {variable.path} has one. Use '
-        f'Sequential.'
-      )
-
-
-def _check_alike(steps, variables):
-  first = _signature(steps[0], variables[0])
-  for i in range(1, len(steps)):
-    if _signature(steps[i], variables[i]) != first:
-      raise ValueError(
-        f'Repeated expects steps of equal layers with weights of equal shapes; step '
-        f'{i} differs from step 0. Use Sequential.'
-      )
-
-
-def _networks(step):
-  """The Keras layers of a step, and those inside of them."""
-  layers = keras_parameters.keras_layers(step)
-  return [n for layer in layers for n in keras_parameters.with_sublayers(layer)]
-
-
-def _signature(step, variables):
-  parts = [step, *step.submodules, *_networks(step)]
-  return (
-    [(type(part), _constants(part)) for part in parts],
-    [(v.shape, v.dtype, v.trainable) for v in variables],
-  )
-
-
-def _constants(part):
-  """What tells layers of one type apart beside their weights, as masks do."""
-  if isinstance(part, keras.layers.Layer):
-    keys = [k for k in vars(part) if k.endswith('activation')]
-    if type(part).__module__.startswith('tfp_flows'):
-      keys = vars(part).keys() - _COMMON_OF_LAYERS
-  else:
-    keys = vars(part).keys() - _COMMON
-  return {key: _constant(vars(part)[key]) for key in keys}
-
-
-def _constant(value):
-  if isinstance(value, (bool, int, float, str, type(None), tf.TensorShape, tf.DType)):
-    return value
-  if isinstance(value, (list, tuple)):
-    return [_constant(v) for v in value]
-  of_its_own = (tf.Module, keras.layers.Layer, keras.Variable, tf.Variable)
-  if isinstance(value, (*of_its_own, weight_values.Salt)):
-    return type(value)  # Has its own place in the signature, or may differ.
-  if isinstance(value, np.ndarray) or tf.is_tensor(value):
-    return np.asarray(value).tolist()
-  if type(value).__module__.startswith('tfp_flows'):
-    return type(value), {k: _constant(v) for k, v in vars(value).items()}
-  return getattr(value, '__qualname__', type(value))

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import calls
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import masks
 from tfp_flows.internal import first_order
@@ -215,11 +216,11 @@ def pull_back(
     upstream = upstream._replace(log_det=log_det)
     return bijector._pull_back(y, upstream, condition, tensors, inverted)
   event_ndims_of_y = tf.nest.map_structure(lambda n: n + extra, out)
-  x, _ = flow_bijector.apply(bijector, y, event_ndims_of_y, condition, not inverted)
+  x, _ = calls.apply(bijector, y, event_ndims_of_y, condition, not inverted)
   x = tf.nest.map_structure(tf.identity, x)
   with tf.GradientTape() as tape:
     tape.watch([x, *tensors])
-    outputs = flow_bijector.apply(bijector, x, event_ndims, condition, inverted)
+    outputs = calls.apply(bijector, x, event_ndims, condition, inverted)
     outputs = with_batch_shape(outputs, upstream)
   (gradient,), weights = differentiate(tape, outputs, upstream, [x], tensors)
   return PullBack(x, gradient, weights)
@@ -250,10 +251,10 @@ def pull_back_of_coupling(
     tape.watch([kept, *tensors])
     bijector = inner(kept)
     with tape.stop_recording():
-      x, _ = flow_bijector.apply(bijector, changed, event_ndims, inverted=not inverted)
+      x, _ = calls.apply(bijector, changed, event_ndims, inverted=not inverted)
       x = tf.identity(x)
     tape.watch(x)
-    outputs = flow_bijector.apply(bijector, x, event_ndims, inverted=inverted)
+    outputs = calls.apply(bijector, x, event_ndims, inverted=inverted)
     outputs = with_batch_shape(outputs, upstream)
   (more_of_kept, of_x), weights = differentiate(
     tape, outputs, (of_changed, upstream.log_det), [kept, x], tensors

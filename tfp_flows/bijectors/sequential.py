@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import calls
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import reversible
 from tfp_flows.internal import checks
@@ -126,7 +127,7 @@ class Sequential(reversible.Composition):
 
   @property
   def takes_condition(self) -> bool:
-    return any(flow_bijector.takes_condition(b) for b in self._bijectors)
+    return any(calls.takes_condition(b) for b in self._bijectors)
 
   def _forward_event_shape(self, shape):
     for bijector in self._bijectors:
@@ -140,7 +141,7 @@ class Sequential(reversible.Composition):
 
   @property
   def log_det_costs(self) -> bool:
-    return any(map(flow_bijector.log_det_costs, self._bijectors))
+    return any(map(calls.log_det_costs, self._bijectors))
 
   def _forward_value(self, x, condition=None):
     return self._compose(x, condition, inverted=False, value_only=True)[0]
@@ -149,7 +150,7 @@ class Sequential(reversible.Composition):
     return self._compose(y, condition, inverted=True, value_only=True)[0]
 
   def _compose(self, x, condition, inverted, value_only=False):
-    step = flow_bijector.step_of(inverted, value_only)
+    step = calls.step_of(inverted, value_only)
     total = tf.zeros([], tf.nest.flatten(x)[0].dtype)
     for bijector, rank in self._path(inverted):
       x, log_det = step(bijector, x, rank, condition)
@@ -183,7 +184,7 @@ class Sequential(reversible.Composition):
 
   def _adapt(self, x, condition):
     for bijector in self._bijectors:
-      x = flow_bijector.adapt(bijector, x, condition)
+      x = calls.adapt(bijector, x, condition)
     return x
 
 

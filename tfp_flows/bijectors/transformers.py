@@ -17,8 +17,8 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import checks
+from tfp_flows.internal import configurable
 from tfp_flows.internal import inspection
-from tfp_flows.internal import serialization
 from tfp_flows.internal import weight_values
 from tfp_flows.math import scales
 
@@ -148,7 +148,7 @@ def _log_derivative(is_outside, at, r):
   return tf.where(is_outside, tf.zeros([], r.dtype), log_det)
 
 
-class Additive(serialization.Configurable):
+class Additive(configurable.Configurable):
   """`y = x + t` [(Dinh et al., 2014)][1]: log-det 0.
 
   #### References
@@ -169,7 +169,7 @@ class Additive(serialization.Configurable):
     return self(params)
 
 
-class Affine(tf.Module, serialization.Configurable):
+class Affine(tf.Module, configurable.Configurable):
   """`y = (x + t) * exp(log_scale(r))` with a bounded scale.
 
   `t` and `r` are the two halves of `params` along the last axis. The scale:
@@ -242,7 +242,7 @@ class Affine(tf.Module, serialization.Configurable):
       return self(params)
 
 
-class RationalQuadratic(serialization.Configurable):
+class RationalQuadratic(configurable.Configurable):
   """Monotone rational-quadratic spline on [-bound, bound], identity outside.
 
   That of `tfb.RationalQuadraticSpline`, with `3 * num_bins - 1` parameters for each

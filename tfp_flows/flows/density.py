@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import calls
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import walk
 from tfp_flows.internal import tfp_private
@@ -83,7 +84,7 @@ class Density:
     return (
       self.base_takes_condition
       or any(layer.takes_condition for layer in layers)
-      or any(flow_bijector.takes_condition(b) for b in self.bijectors)
+      or any(calls.takes_condition(b) for b in self.bijectors)
     )
 
   def log_prob(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
@@ -120,15 +121,15 @@ class Density:
 
   def forward(self, z: Any, condition: tf.Tensor | None = None) -> tf.Tensor:
     """What the latents stand for."""
-    if flow_bijector.log_det_costs(self.bijector):
-      return flow_bijector.value(self.bijector, z, self.event_ndims, condition)
+    if calls.log_det_costs(self.bijector):
+      return calls.value(self.bijector, z, self.event_ndims, condition)
     return self.bijector.forward(z, **_given(condition))
 
   def inverse(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> Any:
     """The latents of what the density is of."""
-    if flow_bijector.log_det_costs(self.bijector):
+    if calls.log_det_costs(self.bijector):
       ndims = self.bijector.forward_event_ndims(self.event_ndims)
-      return flow_bijector.value(self.bijector, x, ndims, condition, inverted=True)
+      return calls.value(self.bijector, x, ndims, condition, inverted=True)
     return self.bijector.inverse(x, **_given(condition))
 
   def forward_and_log_prob(
@@ -237,7 +238,7 @@ class Bound(flow_bijector.FlowBijector):
 
   @property
   def takes_condition(self) -> bool:
-    return any(flow_bijector.takes_condition(b) for b in self._bijectors)
+    return any(calls.takes_condition(b) for b in self._bijectors)
 
   def _as_condition(self, condition):
     # Each part casts it: one that scales it first needs all of its digits.
@@ -245,7 +246,7 @@ class Bound(flow_bijector.FlowBijector):
 
   @property
   def log_det_costs(self) -> bool:
-    return any(map(flow_bijector.log_det_costs, self._bijectors))
+    return any(map(calls.log_det_costs, self._bijectors))
 
   def _prepared(self, x, condition, inverted):
     condition = condition if self._condition is None else self._condition
@@ -258,7 +259,7 @@ class Bound(flow_bijector.FlowBijector):
     return self._inverse_and_log_det(x, condition, value_only=True)[0]
 
   def _forward_and_log_det(self, z, condition=None, value_only=False):
-    step = flow_bijector.step_of(inverted=False, value_only=value_only)
+    step = calls.step_of(inverted=False, value_only=value_only)
     total = tf.zeros([], tf.nest.flatten(z)[0].dtype)
     for bijector, before, after in reversed(self._steps()):
       z, log_det = step(bijector, z, _ndims(before), condition)
@@ -267,7 +268,7 @@ class Bound(flow_bijector.FlowBijector):
     return z, total
 
   def _inverse_and_log_det(self, x, condition=None, value_only=False):
-    step = flow_bijector.step_of(inverted=True, value_only=value_only)
+    step = calls.step_of(inverted=True, value_only=value_only)
     total = tf.zeros([], tf.nest.flatten(x)[0].dtype)
     for bijector, before, after in self._steps():
       x, log_det = step(bijector, x, _ndims(after), condition)

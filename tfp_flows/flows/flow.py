@@ -5,9 +5,10 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import flow_bijector
+from tfp_flows.bijectors import calls
 from tfp_flows.flows import density as density_lib
-from tfp_flows.internal import serialization
+from tfp_flows.internal import configurable
+from tfp_flows.internal import names
 from tfp_flows.internal import tfp_private
 
 __all__ = ['Flow', 'given']
@@ -16,7 +17,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 _KL_DRAWS = 1000
 
 
-class Flow(density_lib.Transformed, serialization.Configurable):
+class Flow(density_lib.Transformed, configurable.Configurable):
   """A `tfd.TransformedDistribution` with draws of their own for each condition.
 
   `log_prob` and the like take `condition`, `[*batch, K]`. It reaches every layer that
@@ -74,7 +75,7 @@ class Flow(density_lib.Transformed, serialization.Configurable):
     return super()._log_prob(y, **_keywords(condition))
 
   def _call_sample_n(self, sample_shape, seed, condition=None):
-    if condition is None and not flow_bijector.log_det_costs(self.bijector):
+    if condition is None and not calls.log_det_costs(self.bijector):
       return super()._call_sample_n(sample_shape, seed)
     if condition is not None:
       condition = tf.convert_to_tensor(condition)
@@ -117,7 +118,7 @@ def given(distribution: tfd.Distribution, condition: Any) -> tfd.Distribution:
   return _Given(distribution, condition)
 
 
-class _Given(tfp_private.TransformedDistribution, serialization.Configurable):
+class _Given(tfp_private.TransformedDistribution, configurable.Configurable):
   """What `given` returns."""
 
   def __init__(self, distribution, condition, validate_args=False, name=None):
@@ -207,7 +208,7 @@ def _check(density):
     )
 
 
-@serialization.named  # Files of models that version 0.1 saved have it.
+@names.named  # Files of models that version 0.1 saved have it.
 def _all_to_bijector(kwargs):
   return {}, kwargs
 

@@ -12,8 +12,6 @@ An object that occurs twice is one object again.
 import contextlib
 import contextvars
 import dataclasses
-import functools
-import importlib
 import inspect
 import types
 from collections.abc import Callable
@@ -25,118 +23,17 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-__all__ = ['Configurable', 'deserialize', 'named', 'separately', 'serialize']
+from tfp_flows.internal import names
+
+__all__ = ['deserialize', 'separately', 'serialize']
 
 _PACKAGE = 'tfp_flows.'
-# In the registry of Keras.
-_OURS = 'tfp_flows>'
-# Whose import registers all classes of this package that stand in configurations.
-_PACKAGES = ('math', 'bijectors', 'networks', 'flows', 'model')
 _NAMESPACES = {
   'bijectors': (tfp.bijectors, tfp.bijectors.Bijector),
   'distributions': (tfp.distributions, tfp.distributions.Distribution),
   'math.ode': (tfp.math.ode, tfp.math.ode.Solver),
 }
 _REGISTER = 'Decorate it with `@keras.saving.register_keras_serializable()`'
-
-
-# Functions and classes that are not public, and stand in configurations by their names.
-_named: dict[str, Any] = {}
-
-
-def named(value: Any) -> Any:
-  """Lets a private function or class stand in configurations; a decorator."""
-  _named[value.__name__] = value
-  return value
-
-
-class Configurable:
-  """A base of classes that Keras can serialize.
-
-  What the constructor of an object is called with is recorded, `recorded_arguments`.
-  Classes of this package are registered with Keras, others need its decorator.
-  """
-
-  def __init_subclass__(cls, **kwargs):
-    super().__init_subclass__(**kwargs)
-    if '__init__' in vars(cls):
-      cls.__init__ = _recording(cls.__init__)
-    if cls.__module__.startswith(_PACKAGE):
-      keras.saving.register_keras_serializable('tfp_flows')(cls)
-
-  @property
-  def recorded_arguments(self) -> dict[str, Any]:
-    """The arguments of the constructor by name, defaults included."""
-    return dict(vars(self)['_recorded'].arguments)
-
-  def _record(self, **arguments: Any) -> None:
-    """For constructors that choose what is left open, as a seed."""
-    vars(self)['_recorded'].arguments.update(arguments)
-
-  def get_config(self) -> dict[str, Any]:
-    """The arguments of the constructor, as JSON has them.
-
-    Raises:
-      ValueError: if there is one that cannot be saved, as a lambda.
-    """
-    return serialize_arguments(_unlike_private_defaults(self))
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> Any:
-    """An object of a configuration; its weights are those of a new one."""
-    return cls(**deserialize_arguments(config))
-
-
-@dataclasses.dataclass
-class _Record:
-  """Hides arguments from TensorFlow, which takes variables in a dictionary for own."""
-
-  arguments: dict[str, Any]
-
-
-def _recording(init):
-  """A constructor that notes what an object is made of before it is."""
-  signature = inspect.signature(init)
-
-  @functools.wraps(init)
-  def recording(self, *args, **kwargs):
-    # The first is that of the class itself, those of its bases follow.
-    if '_recorded' not in vars(self):
-      with contextlib.suppress(TypeError):  # `init` will say so.
-        bound = signature.bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        record = _Record(_by_name(signature, bound.arguments))
-        object.__setattr__(self, '_recorded', record)
-    init(self, *args, **kwargs)
-
-  return recording
-
-
-def _by_name(signature, arguments):
-  found = {}
-  for name, parameter in list(signature.parameters.items())[1:]:
-    value = arguments[name]
-    if parameter.kind is parameter.VAR_KEYWORD:
-      found |= value
-    else:
-      # Whoever owns an array may write to it.
-      found[name] = value.copy() if isinstance(value, np.ndarray) else value
-  return found
-
-
-def _unlike_private_defaults(value):
-  """What `value` was made of, but for defaults that are functions without a name.
-
-  TensorFlow Probability has such.
-  """
-  defaults = inspect.signature(type(value).__init__).parameters
-  return {
-    name: argument
-    for name, argument in value.recorded_arguments.items()
-    if not isinstance(argument, types.FunctionType)
-    or name not in defaults
-    or argument is not defaults[name].default
-  }
 
 
 class _Scope:
@@ -349,9 +246,9 @@ def _encode_dict(value):
 
 def _encode_named(value):
   """A function or class, by its name."""
-  if _public(value.__qualname__) is value:
+  if names.public(value.__qualname__) is value:
     return dict(type='public', name=value.__qualname__)
-  if _named.get(value.__qualname__) is value:
+  if names.private(value.__qualname__) is value:
     return dict(type='named', name=value.__qualname__)
   if _is_registered(value):
     return dict(type='registered', name=keras.saving.get_registered_name(value))
@@ -360,14 +257,8 @@ def _encode_named(value):
   raise _error(value, f'Give it a name and no closure. {_REGISTER}.')
 
 
-def _public(name):
-  """The public object of that name in this package, or None."""
-  package = importlib.import_module(_PACKAGE.rstrip('.'))
-  return getattr(package, name) if name in package.__all__ else None
-
-
 def _decode_public(node):
-  value = _public(node['name'])
+  value = names.public(node['name'])
   if value is None:
     raise ValueError(
       f'Expected a public name of tfp_flows; received {node["name"]!r}. Was the file '
@@ -377,7 +268,7 @@ def _decode_public(node):
 
 
 def _decode_registered(node):
-  _register_ours(node['name'])
+  names.register_ours(node['name'])
   value = keras.saving.get_registered_object(node['name'])
   if value is None:
     raise ValueError(
@@ -387,23 +278,9 @@ def _decode_registered(node):
   return value
 
 
-def _register_ours(name):
-  """Imports what registers a name of this package, unless it is."""
-  is_ours = (name or '').startswith(_OURS)
-  if is_ours and keras.saving.get_registered_object(name) is None:
-    _import_all()
-
-
-def _import_all():
-  for package in _PACKAGES:
-    importlib.import_module(_PACKAGE + package)
-
-
 def _decode_named(node):
   """Of a private name, or, in files of version 0.1, of any name and its module then."""
-  if node['name'] not in _named:
-    _import_all()
-  value = _named.get(node['name'], _public(node['name']))
+  value = names.private(node['name']) or names.public(node['name'])
   if value is None or not node.get('module', _PACKAGE).startswith(_PACKAGE):
     raise ValueError(f'Expected a function or class of tfp_flows; received {node}.')
   return value
@@ -500,7 +377,7 @@ def _keras_config(value):
 
 def _decode_keras(node):
   config = node['config']
-  _register_ours(config.get('registered_name'))
+  names.register_ours(config.get('registered_name'))
   return keras.saving.deserialize_keras_object(config)
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 __all__ = [
   'as_event_shape',
   'batch_shape',
+  'broadcast_batch',
   'ensure',
   'reshape',
   'static_or_dynamic',
@@ -71,3 +72,27 @@ def reshape(x: tf.Tensor, batch: tf.Tensor | list[int], event) -> tf.Tensor:
   if isinstance(batch, list):
     return tf.reshape(x, [*batch, *event])
   return tf.reshape(x, tf.concat([batch, list(event)], axis=0))
+
+
+def broadcast_batch(x: tf.Tensor, event_ndims: int, condition: tf.Tensor) -> tf.Tensor:
+  """`x` with the batch shape that it has together with `condition`."""
+  batch = x.shape[: x.shape.rank - event_ndims]
+  static = _broadcast_shapes(batch, condition.shape[:-1])
+  if static == batch and static.is_fully_defined():
+    return x
+  event = x.shape[x.shape.rank - event_ndims :]
+  if static.is_fully_defined():
+    return tf.broadcast_to(x, static + event)
+  both = tf.broadcast_dynamic_shape(tf.shape(x)[: batch.rank], tf.shape(condition)[:-1])
+  x = tf.broadcast_to(x, tf.concat([both, tf.shape(x)[batch.rank :]], axis=0))
+  return tf.ensure_shape(x, static + event)
+
+
+def _broadcast_shapes(batch, other):
+  try:
+    return tf.broadcast_static_shape(batch, other)
+  except ValueError as error:
+    raise ValueError(
+      f'Expected `condition` with a batch shape that broadcasts against that of the '
+      f'events, {batch.as_list()}; received {other.as_list()}.'
+    ) from error

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.internal import serialization
+from tfp_flows.internal import names
 from tfp_flows.internal import shapes
 from tfp_flows.math import random
 
@@ -46,7 +46,7 @@ class LogDetEstimate(NamedTuple):
   standard_error: tf.Tensor
 
 
-@serialization.named
+@names.named
 @dataclasses.dataclass(frozen=True)
 class Lengths:
   """A distribution of the number `N` of random terms of a series.

@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal import serialization
+from tfp_flows.internal import configurable
 from tfp_flows.internal import tfp_private
 
 __all__ = ['DormandPrince', 'RungeKutta4']
 
 
-class DormandPrince(tfp.math.ode.DormandPrince, serialization.Configurable):
+class DormandPrince(tfp.math.ode.DormandPrince, configurable.Configurable):
   """TFP's `tfp.math.ode.DormandPrince`, with other control of its steps.
 
   The method, its dense output and its interface are those of TFP. Differences:
@@ -164,7 +164,7 @@ class DormandPrince(tfp.math.ode.DormandPrince, serialization.Configurable):
     )
 
 
-class RungeKutta4(tfp.math.ode.Solver, serialization.Configurable):
+class RungeKutta4(tfp.math.ode.Solver, configurable.Configurable):
   """The classical Runge-Kutta method of order 4 with equal steps: a constant cost.
 
   Four evaluations per step; no control of the error.

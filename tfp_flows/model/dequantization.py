@@ -8,10 +8,10 @@ import tensorflow_probability as tfp
 
 from tfp_flows import bijectors
 from tfp_flows.internal import checks
+from tfp_flows.internal import configurable
 from tfp_flows.internal import estimation
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import seeds
-from tfp_flows.internal import serialization
 from tfp_flows.math import random
 
 __all__ = ['UniformDequantization', 'check_num_samples', 'has_estimates']
@@ -43,7 +43,7 @@ def check_num_samples(distribution: tfd.Distribution, num_samples: int) -> None:
     )
 
 
-class UniformDequantization(serialization.Configurable):
+class UniformDequantization(configurable.Configurable):
   """Uniform noise in the cell of each integer [(Theis et al., 2016)][1].
 
   An integer `x` has no density, and a density fitted to integers grows without

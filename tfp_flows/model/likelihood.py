@@ -8,12 +8,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import calls
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import preprocess
 from tfp_flows.flows import density as density_lib
 from tfp_flows.internal import estimation
 from tfp_flows.internal import example_keys
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import shapes
 from tfp_flows.model import dequantization as dequantization_lib
 
 __all__ = ['Likelihood']
@@ -184,7 +186,7 @@ class Likelihood:
     kept = [(v, tf.identity(v)) for v in self.distribution.variables]
     x = self.dequantized(x, seed)
     for bijector in bijectors:
-      x = flow_bijector.adapt(bijector, x, condition, inverted=True)
+      x = calls.adapt(bijector, x, condition, inverted=True)
     if not all(np.isfinite(part).all() for part in tf.nest.flatten(x)):
       for variable, value in kept:
         variable.assign(value)
@@ -266,7 +268,7 @@ class Likelihood:
     dtype, event_ndims = self.distribution.dtype, len(self.distribution.event_shape)
     x = tf.convert_to_tensor(x)
     if condition is not None:
-      x = flow_bijector.broadcast_batch(x, event_ndims, condition)
+      x = shapes.broadcast_batch(x, event_ndims, condition)
     return x, example_keys.example_keys(tf.cast(x, dtype), event_ndims=event_ndims)
 
   def dequantized(self, x, seed, keys=None) -> tf.Tensor:
