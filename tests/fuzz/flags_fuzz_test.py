@@ -38,13 +38,13 @@ def test_classes(code, err, kind):
 def test_exceptions_and_hangs_are_unclassified(monkeypatch):
   from tfp_flows.runs import training
 
-  def fail(overwrite):
+  def fail(*_):
     raise KeyError('x')
 
   monkeypatch.setattr(training, 'train', fail)
   assert 'KeyError' in running.run('train', ['--workdir=x']).text
 
-  def hang(overwrite):
+  def hang(*_):
     while True:
       pass
 
