@@ -72,6 +72,15 @@ def test_library_reads_no_flags():
       assert not any(m.startswith('absl') for m in modules(path)), path
 
 
+def test_one_context_surrounds_calls():
+  """The other is that of `serialization`, which no call sees."""
+  known = {PACKAGE / 'internal' / f for f in ('call.py', 'serialization.py')}
+  for path in files(PACKAGE):
+    text = path.read_text()
+    assert 'threading.local' not in text, path
+    assert 'ContextVar(' not in text or path in known, path
+
+
 def build_targets():
   """name -> (sources, deps) of every library in BUILD."""
   targets = {}

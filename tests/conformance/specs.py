@@ -1,5 +1,7 @@
 """Every public bijector, once per way of using it."""
 
+import pathlib
+import runpy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -285,7 +287,12 @@ def flow(builder, event_shape, **options):
 
 
 VECTOR, IMAGE = [5], [4, 4, 2]
+# The layer that the guide shows.
+_EXAMPLE = pathlib.Path(__file__).parents[2] / 'examples' / 'own_layer.py'
+Tails = runpy.run_path(str(_EXAMPLE))['Tails']
+
 SPECS = [
+  Spec('own_layer', lambda t: Tails([2, 3], dtype=t), (2, 3)),
   Spec('act_norm_vector', lambda t: tff.ActNorm(VECTOR, dtype=t), (5,)),
   Spec('act_norm_image', lambda t: tff.ActNorm(IMAGE, dtype=t), (4, 4, 2)),
   Spec(

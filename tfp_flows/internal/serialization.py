@@ -370,9 +370,12 @@ def _is_registered(named):
 
 def _keras_config(value):
   try:
-    return keras.saving.serialize_keras_object(value)
+    config = keras.saving.serialize_keras_object(value)
   except NotImplementedError as error:
     raise _error(value, 'Its class has to implement `get_config`.') from error
+  if (config['module'] or '').startswith(_PACKAGE):
+    config['module'] = 'tfp_flows'  # Where Keras has registered it from may change.
+  return config
 
 
 def _decode_keras(node):

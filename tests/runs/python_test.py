@@ -1,0 +1,71 @@
+"""Programs do what the commands do."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.bin import commands
+from tfp_flows import runs
+from tfp_flows.bin import train
+from tfp_flows.runs import training
+
+OPTIONS = dict(dataset='moons', model='real_nvp', num_points=300, epochs=2, jit=False)
+
+
+@pytest.fixture(scope='module')
+def options(tmp_path_factory):
+  """Of a run that is trained."""
+  folder = tmp_path_factory.mktemp('python') / 'run'
+  arg = ('num_steps=1', 'width=4')
+  options = runs.Options(workdir=str(folder), arg=arg, num_samples=5, **OPTIONS)
+  runs.train(options)
+  return options
+
+
+def result(folder, name='result.json'):
+  with open(f'{folder}/{name}') as file:
+    return json.load(file)
+
+
+def test_training_is_that_of_the_command(options, tmp_path):
+  words = [f'--{k}={v}' for k, v in OPTIONS.items()]
+  args = ('--arg=num_steps=1', '--arg=width=4', '--num_samples=5')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(training, '_draw', lambda *_: None)
+    commands.call(train, *words, *args, f'--workdir={tmp_path}/run')
+  assert result(tmp_path / 'run') == result(options.workdir)
+
+
+def test_the_other_commands(options, capsys):
+  runs.evaluate(options, 'validation')
+  assert 'validation: ' in capsys.readouterr().out
+  assert result(options.workdir, 'evaluation_validation.json')['examples'] > 0
+  runs.sample(options)
+  assert np.load(f'{options.workdir}/sample.npy').shape == (5, 2)
+  runs.interpolate(options, frames=3)
+  assert np.load(f'{options.workdir}/interpolation.npy').shape == (2, 3, 2)
+
+
+def test_a_picture_has_as_many_samples_as_points(options, monkeypatch):
+  from tfp_flows.runs import pictures
+
+  shown = []
+  monkeypatch.setattr(
+    pictures.plots, 'save_density', lambda path, flow, x, y: shown.append((x, y))
+  )
+  runs.sample(options)
+  ((points, samples),) = shown
+  assert len(points) > 5
+  assert len(samples) == len(points)
+  assert len(np.load(f'{options.workdir}/sample.npy')) == 5
+
+
+def test_runs_of_other_options_are_refused(options):
+  with pytest.raises(runs.UsageError, match='Expected the flags of the run'):
+    runs.evaluate(runs.Options(workdir=options.workdir))
+
+
+def test_no_workdir():
+  with pytest.raises(runs.UsageError, match='Expected --workdir=DIR'):
+    runs.train(runs.Options())
