@@ -5,6 +5,7 @@ and likelihoods compare.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn import datasets
@@ -78,13 +79,13 @@ TOYS: dict[str, Callable] = {
 }
 
 
-def sample(name: str, n: int, seed: int | None = None) -> np.ndarray:
+def sample(name: str, n: int, seed: int | Sequence[int] | None = None) -> np.ndarray:
   """Draws `n` points of the named density, in random order.
 
   Args:
     name: a key of `TOYS`.
     n: number of points.
-    seed: int; None draws one.
+    seed: int, or several of them; None draws one.
 
   Returns:
     float32 array `[n, 2]`.

@@ -31,7 +31,9 @@ __all__ = [
   'with_salts',
 ]
 
-_current = contextvars.ContextVar('substituted weights', default=None)
+_current: contextvars.ContextVar[dict[int, Any] | None] = contextvars.ContextVar(
+  'substituted weights', default=None
+)
 
 
 class Salt:

@@ -112,7 +112,7 @@ class BestWeights(keras.callbacks.Callback):
     self.best = float('inf')
 
   def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-    value = float(logs[self._monitor])
+    value = float((logs or {})[self._monitor])
     if value < self.best:
       weights.save_weights(self.model, self._path, self._run)
       self.best = value

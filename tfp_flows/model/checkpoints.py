@@ -104,7 +104,9 @@ class Checkpoints:
     if self._is_reader:
       return
     os.makedirs(self._folder, exist_ok=True)
-    arrays = {f'{i:05}': np.asarray(v) for i, v in enumerate(self.variables)}
+    arrays: dict[str, Any] = {
+      f'{i:05}': np.asarray(v) for i, v in enumerate(self.variables)
+    }
     try:
       header = json.dumps(self._header(step) | {'state': state})
     except TypeError as error:

@@ -277,7 +277,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       kwargs['callbacks'] = [check, *tf.nest.flatten(kwargs['callbacks'] or [])]
     kwargs['callbacks'] = callbacks_lib.with_guard(kwargs['callbacks'])
     order = self._shuffle_seed() if shuffle and is_array else None
-    batches = self._batches(x, y, sample_weight, batch_size, order)
+    batches = self._batches(x, y, sample_weight, batch_size=batch_size, order=order)
     batches = self._distributed(batches, fill=False)
     if not self.optimizer.built:
       # A trace that creates variables starts over.
@@ -322,7 +322,8 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     is_validation = kwargs.get('_use_cached_eval_dataset')
     if not is_validation:
-      x = self._distributed(self._batches(x, y, sample_weight, batch_size))
+      batches = self._batches(x, y, sample_weight, batch_size=batch_size)
+      x = self._distributed(batches)
     with self._plain_data_errors():
       result = super().evaluate(x, **kwargs)
       if not is_validation:
@@ -339,7 +340,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     """The log-likelihood of each example, in nats; `y` is the condition."""
     self._test_noise.state.assign(self._test_noise_start)
     count = len(x) if self._inputs.is_array(x) else None
-    batches = self._batches(x, y, None, batch_size)
+    batches = self._batches(x, y, batch_size=batch_size)
     batches = self._distributed(batches, own_weights=False)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     with self._plain_data_errors():
@@ -396,7 +397,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     if trained != self._trained:
       self._trained, self.train_function = trained, None
 
-  def _batches(self, x, condition=None, weight=None, batch_size=None, order=None):
+  def _batches(self, x, condition=None, weight=None, *, batch_size=None, order=None):
     # A step of the user's own may not know of weights.
     fill = type(self).train_step is steps.Steps.train_step
     strategy = self._distribute_strategy
@@ -467,12 +468,12 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     except ValueError:
       if not older.has_older(self):
         raise
-      before = older.Older(self)
+      before, is_older = older.Older(self), True
       try:
         super(FlowModel, before.model).load_weights(filepath, **kwargs)
       except ValueError:
-        before = None
-      if before is None:
+        is_older = False
+      if not is_older:
         raise
       before.assign()
 

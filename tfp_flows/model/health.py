@@ -56,7 +56,7 @@ class Health(keras.callbacks.Callback):
     """
     super().__init__()
     self._x, self._condition, self._seed = x, condition, seed
-    self._measure = None
+    self._measure: Any = None
 
   def set_model(self, model: keras.Model) -> None:
     if model is not self.model:

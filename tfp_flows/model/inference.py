@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,13 @@ class Compiled:
     return self._functions[key]
 
 
-class Inference:
+if TYPE_CHECKING:
+  from keras import Model as _Whole  # What the class is a part of.
+else:
+  _Whole = object
+
+
+class Inference(_Whole):
   """The part of `FlowModel` that evaluates its distribution.
 
   Compiled per shape of the input. Where a gradient tape or a forward accumulator

@@ -47,7 +47,7 @@ def _measurement(model):
     blocks = []
 
     def estimator(g, x, event_ndims, seed):
-      network = getattr(g, 'network', None)
+      network: Any = getattr(g, 'network', None)
       if hasattr(network, 'norm_bounds'):
         norms = lipschitz_lib.jacobian_norm(g, x, event_ndims, seed)
         blocks.append((tf.stack(network.norm_bounds()), tf.reduce_max(norms)))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
 
@@ -15,6 +16,11 @@ from tfp_flows.model import replicas
 from tfp_flows.model import sizes
 
 __all__ = ['Steps']
+
+if TYPE_CHECKING:
+  from keras import Model as _Whole  # What the class is a part of.
+else:
+  _Whole = object
 
 
 class _Step(NamedTuple):
@@ -38,8 +44,10 @@ class _Step(NamedTuple):
   backward: tf.Tensor | None
 
 
-class Steps:
+class Steps(_Whole):
   """The part of `FlowModel` that computes and follows gradients."""
+
+  predict_function: Any
 
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     x, condition, weight = batch = replicas.unpack(data)
@@ -193,7 +201,7 @@ class Steps:
       lambda *batch: step_function(batch), self.jit_compile, fills=is_ours
     )
 
-    last = [{}]  # The logs, for a batch without examples.
+    last: list[dict[str, tf.Tensor]] = [{}]  # The logs, for a batch without examples.
 
     def function(batches):
       given = list(itertools.islice(batches, self.steps_per_execution))

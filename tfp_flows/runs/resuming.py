@@ -105,8 +105,12 @@ class SaveProgress(keras.callbacks.Callback):
     self._checkpoints, self._progress = checkpoints, progress
     self._callbacks, self._seconds = list(callbacks), 60.0 * minutes
     self._one_epoch = one_epoch
-    self._start = [np.asarray(v) for v in checkpoints.variables]
-    self._signal, self._handlers, self._last = None, {}, time.monotonic()
+    self._start: list[np.ndarray] | None = [
+      np.asarray(v) for v in checkpoints.variables
+    ]
+    self._signal: int | None = None
+    self._handlers: dict[int, Any] = {}
+    self._last = time.monotonic()
 
   def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
     # After the others: some forget what they know when training begins.
@@ -128,7 +132,7 @@ class SaveProgress(keras.callbacks.Callback):
 
     They have done so when the run began: a run that goes on does nothing twice.
     """
-    for variable, value in zip(self._checkpoints.variables, self._start):
+    for variable, value in zip(self._checkpoints.variables, self._start or ()):
       variable.assign(value)
 
   def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
