@@ -67,7 +67,7 @@ def _checkerboard(n, rng):
   return 2 * np.stack([first, second], axis=1)
 
 
-TOYS: dict[str, Callable] = {
+TOYS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
   '2spirals': _two_spirals,
   '8gaussians': _eight_gaussians,
   'checkerboard': _checkerboard,

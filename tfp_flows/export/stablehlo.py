@@ -25,7 +25,7 @@ _FILES = ('arrays.npz', 'manifest.json', *(f'{name}.mlirbc' for name in _NAMES))
 
 def export_stablehlo(
   model: flow_model.FlowModel,
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   batch_size: int,
   functions: Sequence[str] | None = None,
   overwrite: bool = False,
@@ -111,7 +111,9 @@ def export_stablehlo(
 
 
 def import_stablehlo(
-  model: flow_model.FlowModel, path: str | os.PathLike, arrays: Mapping[str, np.ndarray]
+  model: flow_model.FlowModel,
+  path: str | os.PathLike[str],
+  arrays: Mapping[str, np.ndarray],
 ) -> None:
   """Gives a model what exported training steps have made of its weights.
 

@@ -47,7 +47,7 @@ class Checkpoints:
 
   def __init__(
     self,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     model: keras.Model,
     run: str = '',
     keep: int = 3,
@@ -222,7 +222,7 @@ def _shapes(variables):
   return [[v.dtype, list(v.shape)] for v in variables]
 
 
-def last_state(folder: str | os.PathLike) -> dict[str, Any] | None:
+def last_state(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
   """The state in the last whole checkpoint of a folder, of any run; None without."""
   for step in _steps(folder):
     try:

@@ -461,7 +461,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     ids = {id(v) for variables in found for v in variables}
     return [v for v in self._flow_variables if id(v.value) in ids]
 
-  def load_weights(self, filepath: str | os.PathLike, **kwargs: Any) -> None:
+  def load_weights(self, filepath: str | os.PathLike[str], **kwargs: Any) -> None:
     """Like `keras.Model.load_weights`, also of files of earlier versions."""
     try:
       super().load_weights(filepath, **kwargs)

@@ -270,7 +270,7 @@ class Inference(_Whole):
 
   def export(
     self,
-    filepath: str | os.PathLike,
+    filepath: str | os.PathLike[str],
     format: str = 'tf_saved_model',  # noqa: A002
     verbose: bool | None = None,
     input_signature: Any = None,
