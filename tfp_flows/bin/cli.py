@@ -116,7 +116,7 @@ def _help(main):
   signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   module = sys.modules[main.__module__]
   own = argv0 if (argv0 := sys.argv[0]) in _modules() else main.__module__
-  print(module.__doc__.strip())
+  print((module.__doc__ or '').strip())
   for name in (own, 'tfp_flows.bin.flags'):
     if name in _modules():
       print(flags.FLAGS.module_help(name))

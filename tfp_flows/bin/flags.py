@@ -1,6 +1,7 @@
 """The flags that all commands share, so that `flags.txt` suits each of them."""
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -21,7 +22,7 @@ def _define(field):
   elif kind is str:
     flags.DEFINE_string(name, default, text)
   else:
-    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float}[kind]
+    define: Any = {int: flags.DEFINE_integer, float: flags.DEFINE_float}[kind]
     define(name, default, text, meta['low'], meta['high'])
     _check_number(name)
 
@@ -63,4 +64,5 @@ def options() -> options_lib.Options:
   Raises:
     UsageError: for a combination that no run can have.
   """
-  return options_lib.Options(**{name: flags.FLAGS[name].value for name in SHARED})
+  values: dict[str, Any] = {name: flags.FLAGS[name].value for name in SHARED}
+  return options_lib.Options(**values)

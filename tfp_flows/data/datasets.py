@@ -110,7 +110,7 @@ def load(
 def _digest(*arrays):
   found = hashlib.blake2b(digest_size=8)
   for array in arrays:
-    found.update(np.ascontiguousarray(array))
+    found.update(np.ascontiguousarray(array).data)
   return found.hexdigest()
 
 
@@ -178,16 +178,18 @@ def _table(table, path, standardize, seed, scale):
   if scale is None:
     scale = tabular.scale(parts[0], table.names, standardize)
   mean, deviation = (np.broadcast_to(s, values.shape[1:]) for s in scale)
-  if not mean.any() and (deviation == 1.0).all():
-    mean = deviation = None
-  else:
+  is_scaled = bool(mean.any() or (deviation != 1.0).any())
+  if is_scaled:
     # In float64, which has the digits of large offsets.
     parts = [(part - mean) / deviation for part in parts]
+  train, validation, test = map(_slices, parts)
   return Data(
-    *map(_slices, parts),
+    train,
+    validation,
+    test,
     event_shape=values.shape[1:],
-    mean=mean,
-    deviation=deviation,
+    mean=mean if is_scaled else None,
+    deviation=deviation if is_scaled else None,
     columns=table.names,
     repeating=tuple(tabular.repeating(parts[0])),
     rows=dict(zip(('train', 'validation', 'test'), rows)),

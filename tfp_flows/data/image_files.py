@@ -4,6 +4,7 @@ import concurrent.futures
 import hashlib
 import os
 from collections.abc import Callable
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -174,21 +175,26 @@ def from_folder(path: str, image_size: int | None = None) -> Images:
       )
   every = [os.path.join(roots[k], f) for k, found in files.items() for f in found]
   shape, digest = _checked(path, every, image_size)
-  classes = sorted({f.split(os.sep)[0] for found in files.values() for f in found})
+  classes: list[str] | None = sorted(
+    {f.split(os.sep)[0] for found in files.values() for f in found}
+  )
   if not all(os.sep in f for found in files.values() for f in found):
     classes = None
-  splits = {}
+  splits: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
   for split, found in files.items():
-    labels = classes and [classes.index(f.split(os.sep)[0]) for f in found]
-    paths = np.array([os.path.join(roots[split], f) for f in found])
-    splits[split] = paths, None if labels is None else np.array(labels, np.int64)
+    labels = None
+    if classes is not None:
+      indices = [classes.index(f.split(os.sep)[0]) for f in found]
+      labels = np.array(indices, np.int64)
+    splits[split] = np.array([os.path.join(roots[split], f) for f in found]), labels
 
   def decode(name):
     image = _decoded(tf.io.read_file(name), shape[-1])
     return tf.ensure_shape(image, [None, None, shape[-1]] if image_size else shape)
 
-  count = classes and max(2, len(classes))
-  return Images(splits, shape, count, classes and tuple(classes), decode, digest)
+  names = None if classes is None else tuple(classes)
+  count = None if names is None else max(2, len(names))
+  return Images(splits, shape, count, names, decode, digest)
 
 
 def _files(root, depth=None):
@@ -210,7 +216,7 @@ def _checked(path, files, image_size):
   """The shape of all images, and a digest of names and contents."""
   digest = hashlib.blake2b(digest_size=8)
   with concurrent.futures.ThreadPoolExecutor() as pool:
-    first = None
+    first: Any = None
     for file, (shape, contents) in zip(files, pool.map(_read, files), strict=True):
       digest.update(os.path.relpath(file, path).encode())
       digest.update(contents)

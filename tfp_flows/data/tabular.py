@@ -68,7 +68,7 @@ def from_array(
       f'Expected finite numbers in {path}; received {values[row, column]} in row '
       f'{row + 1}, column {named([column], names)}. Remove or impute such rows.'
     )
-  return Table(values.astype(np.float64), names and tuple(names))
+  return Table(values.astype(np.float64), None if names is None else tuple(names))
 
 
 def named(columns: Iterable[int], names: Sequence[str] | None = None) -> str:

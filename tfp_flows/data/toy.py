@@ -5,6 +5,7 @@ and likelihoods compare.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn import datasets
@@ -66,7 +67,7 @@ def _checkerboard(n, rng):
   return 2 * np.stack([first, second], axis=1)
 
 
-TOYS: dict[str, Callable] = {
+TOYS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
   '2spirals': _two_spirals,
   '8gaussians': _eight_gaussians,
   'checkerboard': _checkerboard,
@@ -78,13 +79,13 @@ TOYS: dict[str, Callable] = {
 }
 
 
-def sample(name: str, n: int, seed: int | None = None) -> np.ndarray:
+def sample(name: str, n: int, seed: int | Sequence[int] | None = None) -> np.ndarray:
   """Draws `n` points of the named density, in random order.
 
   Args:
     name: a key of `TOYS`.
     n: number of points.
-    seed: int; None draws one.
+    seed: int, or several of them; None draws one.
 
   Returns:
     float32 array `[n, 2]`.

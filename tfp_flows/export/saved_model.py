@@ -15,7 +15,7 @@ _FILES = ('assets', 'fingerprint.pb', 'saved_model.pb', 'variables')
 
 def export_saved_model(
   model: flow_model.FlowModel,
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   overwrite: bool = False,
   condition_size: int | None = None,
   units: units_lib.Units | None = None,

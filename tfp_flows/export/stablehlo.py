@@ -25,7 +25,7 @@ _FILES = ('arrays.npz', 'manifest.json', *(f'{name}.mlirbc' for name in _NAMES))
 
 def export_stablehlo(
   model: flow_model.FlowModel,
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   batch_size: int,
   functions: Sequence[str] | None = None,
   overwrite: bool = False,
@@ -104,13 +104,16 @@ def export_stablehlo(
     for name, module in modules.items():
       with open(os.path.join(folder, name), 'wb') as file:
         file.write(module)
-    np.savez(os.path.join(folder, 'arrays.npz'), **arrays.values)
+    values: dict[str, Any] = arrays.values
+    np.savez(os.path.join(folder, 'arrays.npz'), **values)
     with open(os.path.join(folder, 'manifest.json'), 'w') as file:
       json.dump(manifest, file, indent=1)
 
 
 def import_stablehlo(
-  model: flow_model.FlowModel, path: str | os.PathLike, arrays: Mapping[str, np.ndarray]
+  model: flow_model.FlowModel,
+  path: str | os.PathLike[str],
+  arrays: Mapping[str, np.ndarray],
 ) -> None:
   """Gives a model what exported training steps have made of its weights.
 
@@ -257,7 +260,7 @@ class _Arrays:
   def __init__(self, model: flow_model.FlowModel):
     self.values: dict[str, np.ndarray] = {}
     self._entries: dict[int, dict[str, Any]] = {}
-    self._kept = []
+    self._kept: list[tf.Variable] = []
     for i, v in enumerate(model.distribution.variables):
       self._add(v, f'weight_{i}', 'weight')
     for i, v in enumerate(programs.optimizer_variables(model)):
@@ -338,8 +341,13 @@ def _check_types(
   outputs: Sequence[dict[str, Any]],
 ) -> None:
   """Raises `RuntimeError` unless the module takes and returns what we say it does."""
-  signature = re.search(r'func\.func (public )?@main\((.*)', text)[2]
-  for part, entries in zip(signature.split(' -> '), (inputs, outputs), strict=True):
+  signature = re.search(r'func\.func (public )?@main\((.*)', text)
+  if signature is None:
+    raise RuntimeError(
+      f'Expected a module of {name} with a function main; TensorFlow '
+      f'{tf.__version__} made one without.'
+    )
+  for part, entries in zip(signature[2].split(' -> '), (inputs, outputs), strict=True):
     found = [_type_of(t) for t in re.findall(r'tensor<([^>]*)>', part)]
     expected = [(e['shape'], e['dtype']) for e in entries]
     if found != expected:

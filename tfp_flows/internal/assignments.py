@@ -20,7 +20,9 @@ def assigned_captures(function: tf.types.experimental.ConcreteFunction) -> list[
   return [i for i, name in enumerate(names) if name in assigned]
 
 
-def _assigned(nodes: Iterable[Any], library: dict[str, Any], known: dict) -> set[str]:
+def _assigned(
+  nodes: Iterable[Any], library: dict[str, Any], known: dict[str, Any]
+) -> set[str]:
   """The names of what `nodes` assign to, also in the functions that they call."""
   found = set()
   for node in nodes:

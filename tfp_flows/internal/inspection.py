@@ -20,7 +20,7 @@ class Observer(Protocol):
   ) -> tuple[Any, tf.Tensor]:
     """Returns `fn(x)`: value and log-det of `layer`, which `x` goes into."""
 
-  def part(self, name: str) -> contextlib.AbstractContextManager:
+  def part(self, name: str) -> contextlib.AbstractContextManager[None]:
     """A block in which the part `name` of the innermost layer is called."""
 
   def report(self, name: str, value: tf.Tensor) -> None:
@@ -51,7 +51,7 @@ def observed(
   return fn(x) if observer is None else observer.call(layer, fn, x)
 
 
-def part(name: str) -> contextlib.AbstractContextManager:
+def part(name: str) -> contextlib.AbstractContextManager[None]:
   """A block in which a part of a layer is called that has no name of its own."""
   observer = innermost()
   return contextlib.nullcontext() if observer is None else observer.part(name)

@@ -110,7 +110,7 @@ def condition_size(module: tf.Module) -> int | None:
 
 def keras_variables(module: tf.Module) -> list[tuple[keras.Variable, tf.Variable]]:
   """Each variable of the Keras layers inside `module`, with its `tf.Variable`."""
-  pairs = {}
+  pairs: dict[int, tuple[keras.Variable, tf.Variable]] = {}
   for child in (module, *module.submodules):
     if isinstance(child, KerasParameters):
       variables = (v for layer in child.layers for v in layer.variables)

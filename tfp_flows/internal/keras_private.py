@@ -9,7 +9,7 @@ from keras.src.backend.common import global_state
 
 __all__ = ['warn_unless_owned']
 
-_checked: weakref.WeakSet = weakref.WeakSet()
+_checked: weakref.WeakSet[keras.Model] = weakref.WeakSet()
 
 
 def warn_unless_owned(module: tf.Module) -> None:

@@ -67,7 +67,9 @@ def with_flat_batch(
   return reshape(y, batch_shape(x, event_ndims), y.shape[1:])
 
 
-def reshape(x: tf.Tensor, batch: tf.Tensor | list[int], event) -> tf.Tensor:
+def reshape(
+  x: tf.Tensor, batch: tf.Tensor | list[int], event: Sequence[int] | tf.TensorShape
+) -> tf.Tensor:
   """Reshapes `x` to `[*batch, *event]`, statically if `batch` is a list."""
   if isinstance(batch, list):
     return tf.reshape(x, [*batch, *event])

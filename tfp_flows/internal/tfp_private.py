@@ -95,21 +95,21 @@ class OneCallCache(cache_util.BijectorCacheWithGreedyAttrs):
   answer elementwise: the same `x` with two conditions would raise.
   """
 
-  def __init__(self, **kwargs):
+  def __init__(self, **kwargs: Any):
     kwargs.setdefault('forward_name', '_augmented_forward')
     kwargs.setdefault('inverse_name', '_augmented_inverse')
     super().__init__(**kwargs)
 
-  def forward(self, x, **kwargs):
+  def forward(self, x: Any, **kwargs: Any) -> Any:
     return super().forward(x, **_wrap(kwargs))
 
-  def inverse(self, y, **kwargs):
+  def inverse(self, y: Any, **kwargs: Any) -> Any:
     return super().inverse(y, **_wrap(kwargs))
 
-  def forward_attributes(self, x, **kwargs):
+  def forward_attributes(self, x: Any, **kwargs: Any) -> Any:
     return super().forward_attributes(x, **_wrap(kwargs))
 
-  def inverse_attributes(self, y, **kwargs):
+  def inverse_attributes(self, y: Any, **kwargs: Any) -> Any:
     return super().inverse_attributes(y, **_wrap(kwargs))
 
   def _invoke(self, input, fn_name, kwargs, attributes):  # noqa: A002

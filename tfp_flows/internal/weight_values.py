@@ -7,6 +7,7 @@ from `keras.StatelessScope`.
 
 import contextlib
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,7 +88,14 @@ def assign(variable: tf.Variable, tensor: tf.Tensor) -> None:
 class Substitution:
   """What a `substituted` block has made of its tensors."""
 
-  def __init__(self, module, tensors, pairs, by_id, scope):
+  def __init__(
+    self,
+    module: tf.Module,
+    tensors: Sequence[tf.Tensor],
+    pairs: Sequence[tuple[keras.Variable, tf.Variable]],
+    by_id: Mapping[int, Any],
+    scope: keras.StatelessScope,
+  ):
     self._variables, self._tensors = module.variables, tensors
     self._keras = {id(own): v for v, own in pairs}
     self._by_id, self._scope = by_id, scope

@@ -52,7 +52,7 @@ class _State(NamedTuple):
   rate: tf.Tensor  # the factor of the norm in the last plain step
   active: tf.Tensor
   point: _Point
-  secants: _Secants
+  secants: _Secants | tuple[()]
 
 
 def solve_fixed_point(

@@ -47,7 +47,7 @@ class DormandPrince(tfp.math.ode.DormandPrince, configurable.Configurable):
     first_step_size: float | None = None,
     max_num_steps: int = 1000,
     name: str = 'dormand_prince',
-    **kwargs,
+    **kwargs: Any,
   ):
     """Creates the solver.
 
@@ -170,7 +170,7 @@ class RungeKutta4(tfp.math.ode.Solver, configurable.Configurable):
   Four evaluations per step; no control of the error.
   """
 
-  def __init__(self, num_steps: int = 20, name: str = 'runge_kutta_4', **kwargs):
+  def __init__(self, num_steps: int = 20, name: str = 'runge_kutta_4', **kwargs: Any):
     """Creates the solver.
 
     Args:

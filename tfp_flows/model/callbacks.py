@@ -40,10 +40,10 @@ class JsonLines(keras.callbacks.Callback):
     super().__init__()
     self._path, self._history = path, history
 
-  def on_train_begin(self, logs=None):
+  def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
     write_history(self._path, self._history)
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
     append_json(self._path, {'epoch': epoch + 1} | (logs or {}))
 
 
@@ -82,7 +82,7 @@ class Pictures(keras.callbacks.Callback):
     super().__init__()
     self._draw, self._every = draw, every
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
     if self._every and (epoch + 1) % self._every == 0:
       self._draw()
 
@@ -111,8 +111,8 @@ class BestWeights(keras.callbacks.Callback):
     self._path, self._monitor, self._run = path, monitor, run
     self.best = float('inf')
 
-  def on_epoch_end(self, epoch, logs=None):
-    value = float(logs[self._monitor])
+  def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    value = float((logs or {})[self._monitor])
     if value < self.best:
       weights.save_weights(self.model, self._path, self._run)
       self.best = value
@@ -149,12 +149,14 @@ class StopOnNonFinite(keras.callbacks.Callback):
       raise ValueError(f'Expected every >= 1, a number of steps; received {every}.')
     self._every, self._validation = every, validation
 
-  def on_train_begin(self, logs=None):
+  def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
     self.model.thaw()
     self._steps, self._time = 0, time.monotonic()
 
   # At the beginning: a callback at the end of steps makes Keras wait for each of them.
-  def on_train_batch_begin(self, batch, logs=None):
+  def on_train_batch_begin(
+    self, batch: int, logs: dict[str, Any] | None = None
+  ) -> None:
     self._steps += 1
     if self._every is not None:
       is_due = self._steps > self._every
@@ -164,10 +166,10 @@ class StopOnNonFinite(keras.callbacks.Callback):
       self._steps, self._time = 1, time.monotonic()
       self.model.check_finite()
 
-  def on_test_begin(self, logs=None):
+  def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
     self.model.check_finite()
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
     self.model.check_finite()
     step = int(self.model.optimizer.iterations.numpy())
     error = diagnosis.weight_error(self.model, step)

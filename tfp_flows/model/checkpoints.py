@@ -47,7 +47,7 @@ class Checkpoints:
 
   def __init__(
     self,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     model: keras.Model,
     run: str = '',
     keep: int = 3,
@@ -104,7 +104,9 @@ class Checkpoints:
     if self._is_reader:
       return
     os.makedirs(self._folder, exist_ok=True)
-    arrays = {f'{i:05}': np.asarray(v) for i, v in enumerate(self.variables)}
+    arrays: dict[str, Any] = {
+      f'{i:05}': np.asarray(v) for i, v in enumerate(self.variables)
+    }
     try:
       header = json.dumps(self._header(step) | {'state': state})
     except TypeError as error:
@@ -220,7 +222,7 @@ def _shapes(variables):
   return [[v.dtype, list(v.shape)] for v in variables]
 
 
-def last_state(folder: str | os.PathLike) -> dict[str, Any] | None:
+def last_state(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
   """The state in the last whole checkpoint of a folder, of any run; None without."""
   for step in _steps(folder):
     try:

@@ -118,7 +118,7 @@ class UniformDequantization(configurable.Configurable):
     seed: Any,
     num_samples: int = 1,
     keys: tf.Tensor | None = None,
-    **kwargs,
+    **kwargs: Any,
   ) -> tf.Tensor:
     """A stochastic lower bound of `log P(x)`, in nats.
 

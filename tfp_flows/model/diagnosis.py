@@ -102,7 +102,9 @@ def weight_error(model: Any, step: int) -> NonFiniteError | None:
   )
 
 
-def outside_of_support(rows: Sequence[int] = (), total: int = 0) -> NonFiniteError:
+def outside_of_support(
+  rows: Sequence[int] | np.ndarray = (), total: int = 0
+) -> NonFiniteError:
   """The error of log-likelihoods that are NaN, those of `rows` of `total` if given."""
   of_rows = ''
   if len(rows):
@@ -170,7 +172,7 @@ def _of_weights(model):
 
 
 def _places(model):
-  found = {}
+  found: dict[int, layer_paths.Place] = {}
   for flow in _flows(model.distribution):
     found |= layer_paths.places(flow)
   return found

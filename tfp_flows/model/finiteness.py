@@ -57,7 +57,9 @@ class FinitenessObserver:
 
   # What layers call.
 
-  def call(self, layer, fn, x):
+  def call(
+    self, layer: tf.Module, fn: Callable[[Any], tuple[Any, Any]], x: Any
+  ) -> tuple[Any, Any]:
     with self._inside(self._label(layer), layer):
       if not self._with_gradients:
         self._note('value', 'input', x)
@@ -68,10 +70,10 @@ class FinitenessObserver:
       y, log_det = fn(self._watched('input', x))
       return self._watched('output', y), self._watched('log-det', log_det)
 
-  def part(self, name):
+  def part(self, name: str) -> contextlib.AbstractContextManager[None]:
     return self._inside(name, None)
 
-  def report(self, name, value):
+  def report(self, name: str, value: Any) -> None:
     things = dict(network='output of the network')
     if not self._with_gradients:
       self._note('value', things.get(name, name.replace('_', '-')), value)

@@ -1,7 +1,9 @@
 """The Keras model over a distribution."""
 
 import contextlib
+import os
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -155,7 +157,12 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
 
   # Training.
 
-  def compile(self, optimizer='adam', jit_compile: bool = True, **kwargs):
+  def compile(
+    self,
+    optimizer: str | dict[str, Any] | keras.optimizers.Optimizer = 'adam',
+    jit_compile: bool = True,
+    **kwargs: Any,
+  ) -> None:
     """Like `keras.Model.compile`, with XLA on and the loss given."""
     for option in ('loss', 'loss_weights', 'metrics', 'weighted_metrics'):
       if kwargs.get(option) is not None:
@@ -180,7 +187,13 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     # To look for the variables of modules brings those that follow others up to date.
     _ = self._distribution.trainable_variables
 
-  def call(self, x, condition=None, training=False, seed=None):
+  def call(
+    self,
+    x: Any,
+    condition: Any = None,
+    training: bool = False,
+    seed: tf.Tensor | None = None,
+  ) -> tf.Tensor:
     self.follow_trainable()
     if seed is None:
       # In evaluation examples differ in their noise, and batches do not.
@@ -204,20 +217,20 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       )
 
   @property
-  def metrics(self):
+  def metrics(self) -> list[keras.metrics.Metric]:
     found = [m for m in (self._nll, self._bits_per_dim) if m is not None]
     return found + (self._work.metrics if self._work is not None else [])
 
   def fit(
     self,
-    x=None,
-    y=None,
+    x: Any = None,
+    y: Any = None,
     batch_size: int | None = None,
-    validation_data=None,
+    validation_data: Any = None,
     validation_split: float = 0.0,
-    sample_weight=None,
+    sample_weight: Any = None,
     shuffle: bool = True,
-    **kwargs,
+    **kwargs: Any,
   ) -> keras.callbacks.History:
     """Like `keras.Model.fit`, with checked data; `y` is the condition.
 
@@ -264,7 +277,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       kwargs['callbacks'] = [check, *tf.nest.flatten(kwargs['callbacks'] or [])]
     kwargs['callbacks'] = callbacks_lib.with_guard(kwargs['callbacks'])
     order = self._shuffle_seed() if shuffle and is_array else None
-    batches = self._batches(x, y, sample_weight, batch_size, order)
+    batches = self._batches(x, y, sample_weight, batch_size=batch_size, order=order)
     batches = self._distributed(batches, fill=False)
     if not self.optimizer.built:
       # A trace that creates variables starts over.
@@ -295,14 +308,22 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     # A second `fit` goes on with other orders.
     return self._seed + int(self.optimizer.iterations.numpy())
 
-  def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
+  def evaluate(
+    self,
+    x: Any = None,
+    y: Any = None,
+    batch_size: int | None = None,
+    sample_weight: Any = None,
+    **kwargs: Any,
+  ) -> float | list[float] | dict[str, float]:
     """Like `keras.Model.evaluate`; `y` is the condition."""
     self._compile_by_default()
     self._test_noise.state.assign(self._test_noise_start)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     is_validation = kwargs.get('_use_cached_eval_dataset')
     if not is_validation:
-      x = self._distributed(self._batches(x, y, sample_weight, batch_size))
+      batches = self._batches(x, y, sample_weight, batch_size=batch_size)
+      x = self._distributed(batches)
     with self._plain_data_errors():
       result = super().evaluate(x, **kwargs)
       if not is_validation:
@@ -313,11 +334,13 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       raise diagnosis.outside_of_support()
     return result
 
-  def predict(self, x, y=None, batch_size=None, **kwargs):
+  def predict(
+    self, x: Any, y: Any = None, batch_size: int | None = None, **kwargs: Any
+  ) -> np.ndarray:
     """The log-likelihood of each example, in nats; `y` is the condition."""
     self._test_noise.state.assign(self._test_noise_start)
     count = len(x) if self._inputs.is_array(x) else None
-    batches = self._batches(x, y, None, batch_size)
+    batches = self._batches(x, y, batch_size=batch_size)
     batches = self._distributed(batches, own_weights=False)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     with self._plain_data_errors():
@@ -337,18 +360,22 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
       return callbacks
     return callbacks_lib.with_norm_updates(callbacks, self.update_norms)
 
-  def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+  def train_on_batch(
+    self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any
+  ) -> float | list[float] | dict[str, float]:
     """Like `keras.Model.train_on_batch`, with checked data; `y` is the condition."""
     self._compile_by_default()
     self._check_trainable()
     return super().train_on_batch(*self._inputs.batch(x, y, sample_weight), **kwargs)
 
-  def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+  def test_on_batch(
+    self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any
+  ) -> float | list[float] | dict[str, float]:
     """Like `keras.Model.test_on_batch`, with checked data; `y` is the condition."""
     self._compile_by_default()
     return super().test_on_batch(*self._inputs.batch(x, y, sample_weight), **kwargs)
 
-  def predict_on_batch(self, x, y=None):
+  def predict_on_batch(self, x: Any, y: Any = None) -> np.ndarray:
     """The log-likelihood of each example, in nats; `y` is the condition."""
     self.make_predict_function()
     found = self.predict_function([self._inputs.batch(x, y)])
@@ -370,7 +397,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     if trained != self._trained:
       self._trained, self.train_function = trained, None
 
-  def _batches(self, x, condition=None, weight=None, batch_size=None, order=None):
+  def _batches(self, x, condition=None, weight=None, *, batch_size=None, order=None):
     # A step of the user's own may not know of weights.
     fill = type(self).train_step is steps.Steps.train_step
     strategy = self._distribute_strategy
@@ -400,7 +427,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
         error = error.at_step(int(self.optimizer.iterations.numpy()) + 1)
       raise error from None
 
-  def adapt(self, x, condition=None, num_examples: int = 1024) -> None:
+  def adapt(self, x: Any, condition: Any = None, num_examples: int = 1024) -> None:
     """Initialises the layers from data: `ActNorm`s to mean 0 and variance 1.
 
     Explicit, before `fit`, on one batch, layer after layer; calling it again
@@ -434,23 +461,23 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     ids = {id(v) for variables in found for v in variables}
     return [v for v in self._flow_variables if id(v.value) in ids]
 
-  def load_weights(self, filepath, **kwargs) -> None:
+  def load_weights(self, filepath: str | os.PathLike[str], **kwargs: Any) -> None:
     """Like `keras.Model.load_weights`, also of files of earlier versions."""
     try:
       super().load_weights(filepath, **kwargs)
     except ValueError:
       if not older.has_older(self):
         raise
-      before = older.Older(self)
+      before, is_older = older.Older(self), True
       try:
         super(FlowModel, before.model).load_weights(filepath, **kwargs)
       except ValueError:
-        before = None
-      if before is None:
+        is_older = False
+      if not is_older:
         raise
       before.assign()
 
-  def load_own_variables(self, store) -> None:
+  def load_own_variables(self, store: Mapping[str, Any]) -> None:
     own = [*self._trainable_variables, *self._non_trainable_variables]
     for lacking in older.lacking(self):
       there = [v for v in own if id(v) not in lacking]
@@ -481,7 +508,9 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     return config if self.trainable else dict(config, trainable=False)
 
   @classmethod
-  def from_config(cls, config: dict[str, Any], custom_objects=None) -> 'FlowModel':
+  def from_config(
+    cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
+  ) -> 'FlowModel':
     config = dict(config)
     trainable = config.pop('trainable', True)
     with keras.saving.custom_object_scope(custom_objects or {}):

@@ -56,14 +56,14 @@ class Health(keras.callbacks.Callback):
     """
     super().__init__()
     self._x, self._condition, self._seed = x, condition, seed
-    self._measure = None
+    self._measure: Any = None
 
-  def set_model(self, model):
+  def set_model(self, model: keras.Model) -> None:
     if model is not self.model:
       self._measure = None
     super().set_model(model)
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
     if logs is not None:
       logs |= self.measure()
 

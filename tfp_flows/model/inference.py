@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,13 @@ class Compiled:
     return self._functions[key]
 
 
-class Inference:
+if TYPE_CHECKING:
+  from keras import Model as _Whole  # What the class is a part of.
+else:
+  _Whole = object
+
+
+class Inference(_Whole):
   """The part of `FlowModel` that evaluates its distribution.
 
   Compiled per shape of the input. Where a gradient tape or a forward accumulator
@@ -60,9 +67,9 @@ class Inference:
 
   def log_prob(
     self,
-    x,
-    condition=None,
-    seed=None,
+    x: Any,
+    condition: Any = None,
+    seed: int | Sequence[int] | tf.Tensor | None = None,
     num_samples: int = 1,
     num_estimates: int | None = None,
     standard_error: bool = False,
@@ -144,9 +151,9 @@ class Inference:
   def sample(
     self,
     n: int | Sequence[int] | tf.Tensor | None = None,
-    condition=None,
+    condition: Any = None,
     temperature: float | tf.Tensor = 1.0,
-    seed=None,
+    seed: int | Sequence[int] | tf.Tensor | None = None,
   ) -> tf.Tensor:
     """Draws examples, all independent; integers if the model dequantizes.
 
@@ -180,8 +187,8 @@ class Inference:
   def sample_and_log_prob(
     self,
     n: int | Sequence[int] | tf.Tensor | None = None,
-    condition=None,
-    seed=None,
+    condition: Any = None,
+    seed: int | Sequence[int] | tf.Tensor | None = None,
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws from the density, as `sample`, and its logarithm there, from one pass.
 
@@ -246,23 +253,28 @@ class Inference:
       rows, count = None, tf.constant(count)
     return self._run_graph('latents', rows, seed, count, *temperature)
 
-  def encode(self, x, condition=None, seed=None) -> tf.Tensor:
+  def encode(
+    self,
+    x: Any,
+    condition: Any = None,
+    seed: int | Sequence[int] | tf.Tensor | None = None,
+  ) -> tf.Tensor:
     """The latents of examples, dequantized with `seed` if they are integers."""
     x, condition = self.as_examples(x), self._as_condition(condition)
     return self._run('encode', x, condition, self._seed_of(seed))
 
-  def decode(self, z, condition=None) -> tf.Tensor:
+  def decode(self, z: Any, condition: Any = None) -> tf.Tensor:
     """The examples of latents; integers if the model dequantizes."""
     z = tf.nest.map_structure(lambda t: tf.cast(t, self.distribution.dtype), z)
     return self._quantized(self._run('decode', z, self._as_condition(condition)))
 
   def export(
     self,
-    filepath: str | os.PathLike,
+    filepath: str | os.PathLike[str],
     format: str = 'tf_saved_model',  # noqa: A002
     verbose: bool | None = None,
     input_signature: Any = None,
-    **kwargs,
+    **kwargs: Any,
   ) -> None:
     """Like `keras.Model.export`: what it serves is the log-likelihood of examples.
 
@@ -315,7 +327,7 @@ class Inference:
       )
     return x if self.dequantization is None else self.dequantization.quantize(x)
 
-  def as_examples(self, x) -> tf.Tensor:
+  def as_examples(self, x: Any) -> tf.Tensor:
     """`x` as a tensor of the dtype of the model, or integers, after checks."""
     if not tf.is_symbolic_tensor(x):
       inputs.check_container(x)

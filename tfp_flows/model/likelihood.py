@@ -69,9 +69,9 @@ class Likelihood:
 
   def log_prob(
     self,
-    x,
-    condition,
-    seed,
+    x: tf.Tensor,
+    condition: tf.Tensor | None,
+    seed: tf.Tensor,
     num_samples: int = 1,
     estimator: Callable[..., Any] | None = None,
     training: bool = False,
@@ -92,7 +92,11 @@ class Likelihood:
       )
 
   def log_prob_dequantized(
-    self, v, condition, seed, estimator: Callable[..., Any] | None = None
+    self,
+    v: tf.Tensor,
+    condition: tf.Tensor | None,
+    seed: tf.Tensor,
+    estimator: Callable[..., Any] | None = None,
   ) -> tf.Tensor:
     """The logarithm of the density at `v`, in nats."""
     v, keys = self._with_keys(v, condition)
@@ -100,7 +104,11 @@ class Likelihood:
       return self.density.log_prob(v, condition)
 
   def sample(
-    self, condition, seed, shape, temperature: float | tf.Tensor = 1.0
+    self,
+    condition: tf.Tensor | None,
+    seed: tf.Tensor,
+    shape: tf.Tensor,
+    temperature: float | tf.Tensor = 1.0,
   ) -> tf.Tensor:
     """Draws of the density, from latents scaled about their centre.
 
@@ -135,7 +143,11 @@ class Likelihood:
     return all(np.isfinite(part).all() for part in tf.nest.flatten(centre))
 
   def latents(
-    self, condition, seed, shape, temperature: float | tf.Tensor = 1.0
+    self,
+    condition: tf.Tensor | None,
+    seed: tf.Tensor,
+    shape: tf.Tensor,
+    temperature: float | tf.Tensor = 1.0,
   ) -> Any:
     """Draws of the base, `[*shape, *batch, ...]`, scaled about its centre.
 
@@ -149,7 +161,9 @@ class Likelihood:
       lambda z, centre: _scaled(z, centre, tf.cast(temperature, z.dtype)), z, centre
     )
 
-  def sample_and_log_prob(self, condition, seed, shape):
+  def sample_and_log_prob(
+    self, condition: tf.Tensor | None, seed: tf.Tensor, shape: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws of the density and its logarithm there."""
     if self.has_latents:
       z = self.latents(condition, seed, shape)
@@ -157,25 +171,32 @@ class Likelihood:
     x = self.density.sample(shape, seed, condition)
     return x, self.density.log_prob(x, condition)
 
-  def encode(self, x, condition, seed) -> Any:
+  def encode(self, x: tf.Tensor, condition: tf.Tensor | None, seed: tf.Tensor) -> Any:
     """Latents of examples."""
     x, keys = self._with_keys(x, condition)
     return self.encode_dequantized(self.dequantized(x, seed, keys), condition)
 
-  def encode_dequantized(self, v, condition) -> Any:
+  def encode_dequantized(self, v: tf.Tensor, condition: tf.Tensor | None) -> Any:
     """Latents of what the density is of."""
     return self._latent_density().inverse(v, condition)
 
-  def decode(self, z, condition) -> tf.Tensor:
+  def decode(self, z: Any, condition: tf.Tensor | None) -> tf.Tensor:
     """What the latents stand for, not quantized."""
     return self._latent_density().forward(z, condition)
 
-  def decode_and_log_prob(self, z, condition, seed) -> tuple[tf.Tensor, tf.Tensor]:
+  def decode_and_log_prob(
+    self, z: Any, condition: tf.Tensor | None, seed: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
     """What the latents stand for, and the logarithm of the density there."""
     with _estimation(seed):
       return self._latent_density().forward_and_log_prob(z, condition)
 
-  def adapt(self, x, condition, seed) -> None:
+  def adapt(
+    self,
+    x: np.ndarray | tf.Tensor,
+    condition: np.ndarray | tf.Tensor | None,
+    seed: tf.Tensor,
+  ) -> None:
     """Initialises every layer from a batch of examples.
 
     Raises:
@@ -271,7 +292,9 @@ class Likelihood:
       x = shapes.broadcast_batch(x, event_ndims, condition)
     return x, example_keys.example_keys(tf.cast(x, dtype), event_ndims=event_ndims)
 
-  def dequantized(self, x, seed, keys=None) -> tf.Tensor:
+  def dequantized(
+    self, x: np.ndarray | tf.Tensor, seed: tf.Tensor, keys: tf.Tensor | None = None
+  ) -> tf.Tensor:
     """Examples as the density takes them: with noise, if they are integers."""
     if self.dequantization is None:
       return tf.cast(x, self.distribution.dtype)
@@ -284,7 +307,9 @@ class Likelihood:
     with estimation.estimation(0, estimator=estimator):
       dequantization_lib.check_num_samples(self.distribution, num_samples)
 
-  def dequantized_often(self, x, seed, count) -> tf.Tensor:
+  def dequantized_often(
+    self, x: tf.Tensor, seed: tf.Tensor, count: tf.Tensor
+  ) -> tf.Tensor:
     """`count` times `dequantized`, with other noise each time."""
     x, keys = self._with_keys(x, None)
     keys = keys if keys is None else _of_samples(keys, count)

@@ -47,7 +47,7 @@ def _measurement(model):
     blocks = []
 
     def estimator(g, x, event_ndims, seed):
-      network = getattr(g, 'network', None)
+      network: Any = getattr(g, 'network', None)
       if hasattr(network, 'norm_bounds'):
         norms = lipschitz_lib.jacobian_norm(g, x, event_ndims, seed)
         blocks.append((tf.stack(network.norm_bounds()), tf.reduce_max(norms)))
@@ -120,7 +120,7 @@ class LipschitzReport(keras.callbacks.Callback):
     self._x, self._condition, self._path = x, condition, path
     self._first_epoch, self._measure = first_epoch, None
 
-  def on_train_begin(self, logs=None):
+  def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
     self._measure = _measurement(self.model)
     self._x = self.model.as_examples(self._x)
     if self._path:
@@ -128,7 +128,7 @@ class LipschitzReport(keras.callbacks.Callback):
       with files.replacing(self._path) as path, open(path, 'w') as file:
         file.writelines(lines)
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
     blocks = _report(self._measure, self._x, self._condition)
     if logs is not None:
       logs['lipschitz_bound'] = max(b['product'] for b in blocks)

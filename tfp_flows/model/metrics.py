@@ -15,10 +15,12 @@ __all__ = ['BitsPerDim', 'NegativeLogLikelihood', 'SolverWork', 'counted', 'is_e
 class NegativeLogLikelihood(keras.metrics.Mean):
   """Weighted mean of `-log_prob`, in nats per example."""
 
-  def __init__(self, name: str = 'loss', dtype=None):
+  def __init__(self, name: str = 'loss', dtype: Any = None):
     super().__init__(name=name, dtype=dtype)
 
-  def update_state(self, log_prob: tf.Tensor, sample_weight: tf.Tensor | None = None):
+  def update_state(
+    self, log_prob: tf.Tensor, sample_weight: tf.Tensor | None = None
+  ) -> None:
     super().update_state(-log_prob, sample_weight=sample_weight)
 
 
@@ -30,11 +32,13 @@ class BitsPerDim(keras.metrics.Mean):
   are meaningless.
   """
 
-  def __init__(self, num_dims: int, name: str = 'bits_per_dim', dtype=None):
+  def __init__(self, num_dims: int, name: str = 'bits_per_dim', dtype: Any = None):
     super().__init__(name=name, dtype=dtype)
     self._num_dims = num_dims
 
-  def update_state(self, log_prob: tf.Tensor, sample_weight: tf.Tensor | None = None):
+  def update_state(
+    self, log_prob: tf.Tensor, sample_weight: tf.Tensor | None = None
+  ) -> None:
     super().update_state(
       bits.bits_per_dim(log_prob, self._num_dims), sample_weight=sample_weight
     )

@@ -57,7 +57,11 @@ class ModelInputs:
 
   def batch(self, x: Any, condition: Any = None, weight: Any = None) -> tuple[Any, ...]:
     """The parts of one batch, checked, without those at its end that are None."""
-    parts = self.check(x, False), self.check_condition(condition, False), weight
+    parts: tuple[Any, ...] = (
+      self.check(x, False),
+      self.check_condition(condition, False),
+      weight,
+    )
     if condition is not None and len(parts[1]) != len(parts[0]):
       raise ValueError(
         f'Expected as many conditions as examples, {len(parts[0])}; received '

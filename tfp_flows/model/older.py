@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import bijectors
@@ -55,7 +56,7 @@ def lacking(model: Any) -> list[dict[int, np.ndarray]]:
 
 def has_older(model: Any) -> bool:
   """Whether `model` is as those of builders and has a `Repeated`."""
-  distribution = getattr(model, 'distribution', None)
+  distribution: Any = getattr(model, 'distribution', None)
   of_data = getattr(distribution, 'bijector', None)
   is_built = (
     isinstance(distribution, flows.Flow)
@@ -74,7 +75,8 @@ class Older:
   """
 
   def __init__(self, model: Any):
-    self._new, self._rows = model, {}
+    self._new = model
+    self._rows: dict[int, tuple[tf.Variable, ...]] = {}
     with model.distribute_strategy.scope():
       self.model = self._made()
       if model.compiled:

@@ -31,7 +31,7 @@ def at_share(
     return distribution
   layers = _separate(distribution.bijector.bijector.bijectors)
   left = share * sum(_duration(layer) for layer in layers)
-  passed = []
+  passed: list[tfb.Bijector] = []
   for layer in reversed(layers):
     duration = _duration(layer)
     if duration > left:

@@ -152,7 +152,7 @@ def _problem(config):
   if not cluster or not set(cluster) <= {'chief', 'worker'}:
     return f'the jobs are "worker" and, if need be, "chief", not {sorted(cluster)}'
   jobs = [job if isinstance(job, list) and job else [None] for job in cluster.values()]
-  addresses = [address for job in jobs for address in job]
+  addresses: list[Any] = [address for job in jobs for address in job]
   if not all(isinstance(a, str) and _ADDRESS.fullmatch(a) for a in addresses):
     return 'each job is a list of "host:port"'
   if not all(0 < int(a.rpartition(':')[2]) < 2**16 for a in addresses):

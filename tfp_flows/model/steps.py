@@ -1,6 +1,9 @@
 """What `fit`, `evaluate` and `predict` do with one batch."""
 
 import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from typing import Any
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -13,6 +16,11 @@ from tfp_flows.model import replicas
 from tfp_flows.model import sizes
 
 __all__ = ['Steps']
+
+if TYPE_CHECKING:
+  from keras import Model as _Whole  # What the class is a part of.
+else:
+  _Whole = object
 
 
 class _Step(NamedTuple):
@@ -36,10 +44,12 @@ class _Step(NamedTuple):
   backward: tf.Tensor | None
 
 
-class Steps:
+class Steps(_Whole):
   """The part of `FlowModel` that computes and follows gradients."""
 
-  def train_step(self, data):
+  predict_function: Any
+
+  def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     x, condition, weight = batch = replicas.unpack(data)
     guarded = self._guard.begin(v.value for v in self.non_trainable_variables)
     total = replicas.global_weight(weight)
@@ -59,7 +69,13 @@ class Steps:
       return fn
     return tf.function(fn, autograph=False, jit_compile=True)
 
-  def gradient_step(self, x, condition=None, weight=None, seed=None) -> tf.Tensor:
+  def gradient_step(
+    self,
+    x: tf.Tensor,
+    condition: tf.Tensor | None = None,
+    weight: tf.Tensor | None = None,
+    seed: tf.Tensor | None = None,
+  ) -> tf.Tensor:
     """One step of the optimizer, as `fit` makes it, without metrics and guard.
 
     Args:
@@ -100,11 +116,11 @@ class Steps:
   def training_loss(
     self,
     report: reports.Report,
-    x,
-    condition=None,
-    weight=None,
-    seed=None,
-    total=None,
+    x: tf.Tensor,
+    condition: tf.Tensor | None = None,
+    weight: tf.Tensor | None = None,
+    seed: tf.Tensor | None = None,
+    total: tf.Tensor | None = None,
   ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
     """The loss of a batch, its log-likelihoods, and the penalties in its loss.
 
@@ -158,7 +174,7 @@ class Steps:
     """Lets training steps change the model again after one that was not finite."""
     self._guard.thaw()
 
-  def test_step(self, data):
+  def test_step(self, data: Any) -> dict[str, tf.Tensor]:
     find = self._on_replica(self._test_logs)
     return replicas.as_logs(find(*replicas.unpack(data)))
 
@@ -168,7 +184,7 @@ class Steps:
     logs = self._update_metrics(log_prob, weight)
     return logs if self._work is None else logs | self._work.update(report)
 
-  def predict_step(self, data):
+  def predict_step(self, data: Any) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor | None]:
     x, condition, weight = replicas.unpack(data)
     log_prob = self(x, condition, training=False)
     # Of several replicas each may have examples of weight 0, not to be returned.
@@ -185,7 +201,7 @@ class Steps:
       lambda *batch: step_function(batch), self.jit_compile, fills=is_ours
     )
 
-    last = [{}]  # The logs, for a batch without examples.
+    last: list[dict[str, tf.Tensor]] = [{}]  # The logs, for a batch without examples.
 
     def function(batches):
       given = list(itertools.islice(batches, self.steps_per_execution))
@@ -197,7 +213,7 @@ class Steps:
 
     return function
 
-  def make_predict_function(self, force=False):
+  def make_predict_function(self, force: bool = False) -> Callable[..., Any]:
     if self._distribute_strategy is not None or self.run_eagerly:
       return super().make_predict_function(force)
     if self.predict_function is None or force:

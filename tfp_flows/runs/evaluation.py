@@ -246,11 +246,11 @@ def _log_probs(model, data, part, options, num_samples, num_estimates, estimator
       for seed in seeds
     ]
     values.append(np.stack(passes)[:, weight.numpy() > 0])
-  values = np.concatenate(values, axis=1).astype(np.float64)
-  if not np.isfinite(values).all():
+  found = np.concatenate(values, axis=1).astype(np.float64)
+  if not np.isfinite(found).all():
     raise ValueError(
       f'Expected finite log-likelihoods of the {part} set; '
-      f'{int((~np.isfinite(values)).sum())} of {values.size} are not. The model '
+      f'{int((~np.isfinite(found)).sum())} of {found.size} are not. The model '
       f'does not fit the data, or its training diverged.'
     )
-  return values
+  return found

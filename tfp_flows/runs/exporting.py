@@ -57,7 +57,7 @@ def export(
   folder = os.path.expanduser(folder or workdir.file('export'))
   condition_size = data.num_classes if options.conditional else None
   how: dict[str, Any] = dict(overwrite=overwrite, condition_size=condition_size)
-  if data.mean is not None:
+  if data.mean is not None and data.deviation is not None:
     how['units'] = units.Units(data.mean, data.deviation)
   if 'saved_model' in formats:
     path = os.path.join(folder, 'saved_model')

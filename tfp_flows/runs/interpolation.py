@@ -76,7 +76,7 @@ def interpolate(
   np.save(f'{path}.npy', walks)
   if len(data.event_shape) == 3:
     images = walks.reshape(-1, *data.event_shape)
-    plots.save_image_grid(f'{path}.png', images, model.num_bins, frames)
+    plots.save_image_grid(f'{path}.png', images, model.num_bins or 256, frames)
   else:
     plots.save_walks(f'{path}.png', walks)
   print(f'linear and spherical walks in {path}.npy, their picture in {path}.png')

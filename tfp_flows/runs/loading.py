@@ -31,7 +31,7 @@ def load_data(
     standardize=options.standardize,
     num_points=options.num_points,
     seed=options.data_seed,
-    scale=workdir and workdir.scale(),
+    scale=None if workdir is None else workdir.scale(),
   )
   _check_labels(data, options)
   return data
@@ -84,16 +84,17 @@ def examples(
   part: tf.data.Dataset, data: data_lib.Description, options: Options
 ) -> tf.data.Dataset:
   """Unbatched `(x, condition, weight)`; the condition is a one-hot label."""
+  num_classes = data.num_classes or 0
 
   def example(x, label=None):
     condition = None
     if options.conditional:
       check = tf.debugging.Assert(
-        (label >= 0) & (label < tf.cast(data.num_classes, label.dtype)),
-        [f'Expected labels from 0 to {data.num_classes - 1}; received', label],
+        (label >= 0) & (label < tf.cast(num_classes, label.dtype)),
+        [f'Expected labels from 0 to {num_classes - 1}; received', label],
       )
       with tf.control_dependencies([check]):
-        condition = tf.one_hot(label, data.num_classes, dtype=options.dtype)
+        condition = tf.one_hot(label, num_classes, dtype=options.dtype)
     if data.num_bins is None:
       x = tf.cast(x, options.dtype)
     return x, condition, 1.0

@@ -211,7 +211,7 @@ def configs() -> dict[str, str]:
   }
 
 
-def type_of(field: dataclasses.Field) -> type:
+def type_of(field: dataclasses.Field[typing.Any]) -> type[typing.Any]:
   """What the value of a field is, if it is not None."""
   kinds = typing.get_args(field.type) if _may_be_none(field) else (field.type,)
   (kind,) = (k for k in kinds if k is not types.NoneType)
@@ -250,7 +250,7 @@ def _checked(field, value):
 
 def _of_lines(lines):
   """The options that the lines of a flagfile set."""
-  found = {}
+  found: dict[str, typing.Any] = {}
   for line in lines:
     if not line.startswith('--'):
       continue

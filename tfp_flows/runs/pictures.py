@@ -32,6 +32,8 @@ def points_of(
   if len(data.event_shape) == 3:
     return None
   if not isinstance(data, data_lib.Data):
+    if workdir is None:
+      return None
     try:
       data = loading.load_trained_data(workdir.options, workdir)
     except ValueError as error:
@@ -61,7 +63,7 @@ def draw(
   """
   if len(data.event_shape) == 3:
     shown = samples[: _most_images(data.event_shape)]
-    plots.save_image_grid(path, shown, model.num_bins)
+    plots.save_image_grid(path, shown, model.num_bins or 256)
     return
   if data.event_shape == (2,) and data.mean is None:
     limits = samples if points is None else points

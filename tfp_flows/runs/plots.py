@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.figure
 import matplotlib.image
@@ -75,7 +76,7 @@ def save_density(
   points: np.ndarray,
   samples: np.ndarray | None = None,
   resolution: int = 200,
-  **kwargs,
+  **kwargs: Any,
 ) -> None:
   """Writes a PNG: the density of a 2-D distribution beside points of the data.
 

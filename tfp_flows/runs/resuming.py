@@ -105,10 +105,14 @@ class SaveProgress(keras.callbacks.Callback):
     self._checkpoints, self._progress = checkpoints, progress
     self._callbacks, self._seconds = list(callbacks), 60.0 * minutes
     self._one_epoch = one_epoch
-    self._start = [np.asarray(v) for v in checkpoints.variables]
-    self._signal, self._handlers, self._last = None, {}, time.monotonic()
+    self._start: list[np.ndarray] | None = [
+      np.asarray(v) for v in checkpoints.variables
+    ]
+    self._signal: int | None = None
+    self._handlers: dict[int, Any] = {}
+    self._last = time.monotonic()
 
-  def on_train_begin(self, logs=None):
+  def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
     # After the others: some forget what they know when training begins.
     for callback in self._callbacks:
       for name, value in self._progress.callbacks.get(_kind(callback), {}).items():
@@ -117,7 +121,7 @@ class SaveProgress(keras.callbacks.Callback):
     self._last = time.monotonic()
     self._catch_signals()
 
-  def on_epoch_begin(self, epoch, logs=None):
+  def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
     if self._start is not None and self._progress.step:
       # Keras has just reset the metrics of an epoch that was begun before.
       self._restore_start()
@@ -128,10 +132,10 @@ class SaveProgress(keras.callbacks.Callback):
 
     They have done so when the run began: a run that goes on does nothing twice.
     """
-    for variable, value in zip(self._checkpoints.variables, self._start):
+    for variable, value in zip(self._checkpoints.variables, self._start or ()):
       variable.assign(value)
 
-  def on_train_batch_end(self, batch, logs=None):
+  def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
     self._progress.step += 1
     if self._progress.step == self._progress.steps_per_epoch:
       return  # The end of the epoch saves, with what follows these steps.
@@ -142,7 +146,7 @@ class SaveProgress(keras.callbacks.Callback):
     if self._is_due():
       self._save()
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
     progress = self._progress
     progress.epoch, progress.step = epoch + 1, 0
     progress.history.append(callbacks_lib.finite_or_none(logs or {}))
@@ -156,7 +160,7 @@ class SaveProgress(keras.callbacks.Callback):
       self._save()
     self._stop_on_signal()
 
-  def on_train_end(self, logs=None):
+  def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
     self.release_signals()
 
   def release_signals(self) -> None:

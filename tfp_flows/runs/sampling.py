@@ -72,7 +72,8 @@ def draw_samples(
     options: of the run.
     count: how many; None is `num_samples`.
   """
-  n = count = count or options.num_samples
+  count = count or options.num_samples
+  n: int | None = count
   condition = None
   if options.conditional:
     labels = tf.range(count) % data.num_classes

@@ -279,10 +279,10 @@ class _Run:
     received = self._batches.steps_per_epoch, self._data.digest
     expected = progress.steps_per_epoch, progress.data or self._data.digest
     if expected != received:
-      expected, received = (f'{n} batches, digest {d}' for n, d in (expected, received))
+      texts = [f'{n} batches, digest {d}' for n, d in (expected, received)]
       raise UsageError(
-        f'Expected the data of the run in {self._workdir.path}, {expected}; received '
-        f'{received}. Restore them, or pass another --workdir.'
+        f'Expected the data of the run in {self._workdir.path}, {texts[0]}; received '
+        f'{texts[1]}. Restore them, or pass another --workdir.'
       )
 
   def _fit_part(self):
