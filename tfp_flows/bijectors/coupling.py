@@ -100,6 +100,8 @@ class Coupling(conditioned.Conditioned):
     return self._mask.merge(kept, x), log_det
 
   def _pull_back(self, y, upstream, condition, tensors, inverted):
+    there: Callable[..., Any]
+    back: Callable[..., Any]
     there, back = flow_bijector.forward_and_log_det, flow_bijector.inverse_and_log_det
     if inverted:
       there, back = back, there

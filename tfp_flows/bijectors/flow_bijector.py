@@ -1,6 +1,7 @@
 """The base class: one method per direction."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -66,12 +67,13 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
   """
 
   _cache = tfp_private.OneCallCache()
+  _frozen: Any
   _is_trainable, _frozen = True, staticmethod(list)
 
   def __init__(
     self,
     forward_min_event_ndims: int,
-    inverse_min_event_ndims: int | None = None,
+    inverse_min_event_ndims: int | Sequence[int] | None = None,
     dtype: Any = None,
     validate_args: bool = False,
     parameters: dict[str, Any] | None = None,
@@ -211,7 +213,7 @@ class FlowBijector(tfb.Bijector, serialization.Configurable):
     other.__dict__.update(self.__dict__)
     return other
 
-  def copy(self, **overrides) -> 'FlowBijector':
+  def copy(self, **overrides: Any) -> 'FlowBijector':
     """The same layer with other arguments, and variables of its own.
 
     What is an argument, as a network, is shared; variables that the layer makes itself
@@ -558,7 +560,7 @@ def step_of(inverted: bool, value_only: bool = False) -> Callable[..., Any]:
   """`forward_and_log_det`, its inverse, or the like with 0 for each log-det."""
   if not value_only:
     return inverse_and_log_det if inverted else forward_and_log_det
-  return lambda *args: (value(*args, inverted=inverted), 0.0)
+  return lambda *args: (value(*args, inverted=inverted), 0.0)  # type: ignore[misc]
 
 
 def _for_smaller_events(condition, event_ndims, min_event_ndims):

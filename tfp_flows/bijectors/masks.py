@@ -125,7 +125,7 @@ class CheckerboardMask(serialization.Configurable):
 class IndexMask(serialization.Configurable):
   """Keeps the entries of a vector where a boolean mask is true."""
 
-  def __init__(self, mask: Sequence[bool]):
+  def __init__(self, mask: Sequence[bool] | np.ndarray):
     """Creates the mask.
 
     Args:

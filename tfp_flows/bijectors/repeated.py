@@ -164,6 +164,7 @@ class Repeated(tf_private.Following, reversible.Composition):
     Args:
       fn: called with `template`, which has the weights of one step.
     """
+    assigned: set[int]
     template, assigned = self._template(), set()
 
     def body(row):
@@ -247,6 +248,8 @@ class Repeated(tf_private.Following, reversible.Composition):
   def _compose(self, x, condition, inverted, value_only=False):
     template, ndims = self._template(), self.forward_min_event_ndims
     step = flow_bijector.step_of(inverted, value_only)
+    reported: set[Any]
+    assigned: set[int]
     outer, reported, assigned = reports.innermost(), set(), set()
     flows = [p for p in keras_parameters.parts(template) if hasattr(p, 'penalties')]
     names = sorted({name for flow in flows for name in flow.penalties.weights()})

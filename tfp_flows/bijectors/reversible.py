@@ -213,6 +213,8 @@ def pull_back(
     log_det = _for_smaller_events(upstream.log_det, y, out, extra)
     upstream = upstream._replace(log_det=log_det)
     return bijector._pull_back(y, upstream, condition, tensors, inverted)
+  there: Callable[..., Any]
+  back: Callable[..., Any]
   there, back = flow_bijector.forward_and_log_det, flow_bijector.inverse_and_log_det
   if inverted:
     there, back = back, there

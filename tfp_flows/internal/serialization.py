@@ -17,6 +17,7 @@ import inspect
 import types
 from collections.abc import Callable
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from typing import Any
 
 import keras
@@ -61,6 +62,11 @@ class Configurable:
     if cls.__module__.startswith(_PACKAGE):
       keras.saving.register_keras_serializable('tfp_flows')(cls)
 
+  if TYPE_CHECKING:
+
+    @property
+    def parameters(self) -> dict[str, Any]: ...
+
   def get_config(self) -> dict[str, Any]:
     """The arguments of the constructor, as JSON has them.
 
@@ -84,7 +90,9 @@ class _Scope:
     self.objects: dict[int, Any] = {}
 
 
-_current = contextvars.ContextVar('scope of a configuration', default=None)
+_current: contextvars.ContextVar[Any] = contextvars.ContextVar(
+  'scope of a configuration', default=None
+)
 
 
 @contextlib.contextmanager
@@ -288,7 +296,7 @@ def _encode_named(value):
   if _public(value.__qualname__) is value:
     return dict(type='public', name=value.__qualname__)
   if _named.get(value.__qualname__) is value:
-    return dict(type='named', name=value.__qualname__)
+    return dict(type='named', name=value.__qualname__)  # type: ignore[union-attr]
   if _is_registered(value):
     return dict(type='registered', name=keras.saving.get_registered_name(value))
   if _is_of_keras(value) and not isinstance(value, type):
@@ -355,7 +363,7 @@ def _decode_dataclass(node):
   cls = deserialize(node['of'])
   if not dataclasses.is_dataclass(cls):
     raise ValueError(f'Expected a dataclass of tfp_flows; received {node["of"]}.')
-  return cls(**deserialize_arguments(node['arguments']))
+  return cls(**deserialize_arguments(node['arguments']))  # type: ignore[operator]
 
 
 def _encode_tfp(value):
