@@ -110,7 +110,7 @@ def step_of(inverted: bool, value_only: bool = False) -> Callable[..., Any]:
   """`apply` in one direction, or the like with 0 for each log-det."""
   if not value_only:
     return functools.partial(apply, inverted=inverted)
-  return lambda *args: (value(*args, inverted=inverted), 0.0)
+  return lambda *args: (value(*args, inverted=inverted), 0.0)  # type: ignore[misc]
 
 
 def _for_smaller_events(condition, event_ndims, min_event_ndims):

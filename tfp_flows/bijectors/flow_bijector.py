@@ -1,5 +1,6 @@
 """The base class: one method per direction."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -58,12 +59,13 @@ class FlowBijector(tfb.Bijector, configurable.Configurable):
   """
 
   _cache = tfp_private.OneCallCache()
+  _frozen: Any
   _is_trainable, _frozen = True, staticmethod(list)
 
   def __init__(
     self,
     forward_min_event_ndims: int,
-    inverse_min_event_ndims: int | None = None,
+    inverse_min_event_ndims: int | Sequence[int] | None = None,
     dtype: Any = None,
     validate_args: bool = False,
     parameters: dict[str, Any] | None = None,
@@ -203,7 +205,7 @@ class FlowBijector(tfb.Bijector, configurable.Configurable):
     other.__dict__.update(self.__dict__)
     return other
 
-  def copy(self, **overrides) -> 'FlowBijector':
+  def copy(self, **overrides: Any) -> 'FlowBijector':
     """The same layer with other arguments, and variables of its own.
 
     What is an argument, as a network, is shared; variables that the layer makes itself

@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 import tensorflow_probability as tfp
@@ -106,7 +107,7 @@ def _label_of(bijector):
 def _labelled(bijectors):
   bijectors = [_uninverted(b) for b in bijectors]
   counts = collections.Counter(_label_of(b) for b in bijectors)
-  seen = collections.Counter()
+  seen: collections.Counter[Any] = collections.Counter()
   found = []
   for bijector in bijectors:
     key = _label_of(bijector)

@@ -32,7 +32,13 @@ class ExactLogDet:
   See `exact_log_det`.
   """
 
-  def __call__(self, g, x, event_ndims, seed) -> log_det.LogDetEstimate:
+  def __call__(
+    self,
+    g: Callable[[tf.Tensor], tf.Tensor],
+    x: tf.Tensor,
+    event_ndims: int,
+    seed: tf.Tensor,
+  ) -> log_det.LogDetEstimate:
     del seed
     return log_det.exact_log_det(g, x, event_ndims)
 
@@ -59,7 +65,13 @@ class TruncatedLogDet:
   noise: str = 'rademacher'
   num_samples: int = 1
 
-  def __call__(self, g, x, event_ndims, seed) -> log_det.LogDetEstimate:
+  def __call__(
+    self,
+    g: Callable[[tf.Tensor], tf.Tensor],
+    x: tf.Tensor,
+    event_ndims: int,
+    seed: tf.Tensor,
+  ) -> log_det.LogDetEstimate:
     return log_det.series_log_det(
       g,
       x,
@@ -98,7 +110,13 @@ class RouletteLogDet:
   noise: str = 'rademacher'
   num_samples: int = 1
 
-  def __call__(self, g, x, event_ndims, seed) -> log_det.LogDetEstimate:
+  def __call__(
+    self,
+    g: Callable[[tf.Tensor], tf.Tensor],
+    x: tf.Tensor,
+    event_ndims: int,
+    seed: tf.Tensor,
+  ) -> log_det.LogDetEstimate:
     return log_det.series_log_det(
       g,
       x,
@@ -178,7 +196,7 @@ def log_det_estimator(
   Raises:
     ValueError: for another name, or terms of the exact one.
   """
-  makers = dict(
+  makers: dict[str, Callable[..., Any]] = dict(
     exact=ExactLogDet,
     roulette=RouletteLogDet,
     poisson=functools.partial(RouletteLogDet, log_det.poisson(2.0)),

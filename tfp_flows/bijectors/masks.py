@@ -114,7 +114,7 @@ class CheckerboardMask(configurable.Configurable):
 class IndexMask(configurable.Configurable):
   """Keeps the entries of a vector where a boolean mask is true."""
 
-  def __init__(self, mask: Sequence[bool]):
+  def __init__(self, mask: Sequence[bool] | np.ndarray):
     """Creates the mask.
 
     Args:

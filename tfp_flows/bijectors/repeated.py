@@ -164,6 +164,7 @@ class Repeated(tf_private.Following, reversible.Composition):
     Args:
       fn: called with `template`, which has the weights of one step.
     """
+    assigned: set[int]
     template, assigned = self._template(), set()
 
     def body(row):
@@ -247,7 +248,9 @@ class Repeated(tf_private.Following, reversible.Composition):
   def _compose(self, x, condition, inverted, value_only=False):
     template, ndims = self._template(), self.forward_min_event_ndims
     step = calls.step_of(inverted, value_only)
-    outer, reported, assigned = reports.innermost(), set(), set()
+    outer = reports.innermost()
+    reported: set[str] = set()
+    assigned: set[int] = set()
     flows = [p for p in keras_parameters.parts(template) if hasattr(p, 'penalties')]
     names = sorted({name for flow in flows for name in flow.penalties.weights()})
 

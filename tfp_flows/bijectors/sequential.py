@@ -165,6 +165,7 @@ class Sequential(reversible.Composition):
     return list(zip(reversed(self._bijectors), reversed(ranks)))
 
   def _pull_back(self, y, upstream, condition, tensors, inverted):
+    totals: dict[int, Any]
     totals, known = {}, tf.nest.flatten(upstream)
     for bijector, rank in reversed(self._path(inverted)):
       y, gradient, weights = reversible.pull_back(

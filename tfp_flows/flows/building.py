@@ -79,7 +79,7 @@ class Couplings:
     )
     return options | others
 
-  def transformer(self, channels: int) -> bijectors.Affine:
+  def transformer(self, channels: int) -> tfb.Bijector:
     if self.kind == 'affine':
       return bijectors.Affine(channels, self.scale, self.dtype)
     if self.kind == 'additive':
@@ -87,7 +87,7 @@ class Couplings:
     return bijectors.RationalQuadratic()
 
   def __call__(
-    self, mask: Any, network: Callable[..., keras.layers.Layer], **options
+    self, mask: Any, network: Callable[..., keras.layers.Layer], **options: Any
   ) -> bijectors.Coupling:
     """A coupling whose conditioner is `network(shape, outputs, **options)`."""
     channels = mask.changed_shape[-1]

@@ -43,6 +43,10 @@ class Density:
     is_composed: whether it has several parts, and `log_prob` goes through them.
   """
 
+  base: Any
+  bijector: Any
+  event_ndims: Any
+
   def __init__(self, distribution: tfd.Distribution):
     self.distribution = distribution
     self.base = self.bijector = self.event_ndims = None

@@ -1,8 +1,10 @@
 """Glow."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -110,6 +112,8 @@ def glow(
     num_levels * num_steps,
     precision,
   )
+  network: Callable[..., keras.layers.Layer]
+  options: dict[str, Any]
   network, options = networks.MLP, dict(hidden=[width, width])
   if is_image:
     network = networks.ConvNet

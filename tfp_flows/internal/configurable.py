@@ -25,7 +25,7 @@ class Configurable:
   def __init_subclass__(cls, **kwargs):
     super().__init_subclass__(**kwargs)
     if '__init__' in vars(cls):
-      cls.__init__ = _recording(cls.__init__)
+      setattr(cls, '__init__', _recording(cls.__init__))  # noqa: B010
     if cls.__module__.startswith('tfp_flows.'):
       keras.saving.register_keras_serializable('tfp_flows')(cls)
 
@@ -78,7 +78,7 @@ def _recording(init):
 
 
 def _by_name(signature, arguments):
-  found = {}
+  found: dict[str, Any] = {}
   for name, parameter in list(signature.parameters.items())[1:]:
     value = arguments[name]
     if parameter.kind is parameter.VAR_KEYWORD:

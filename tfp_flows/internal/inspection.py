@@ -32,7 +32,7 @@ def innermost() -> Observer | None:
   return call_lib.current().observer
 
 
-def observed_by(observer: Observer) -> contextlib.AbstractContextManager:
+def observed_by(observer: Observer) -> contextlib.AbstractContextManager[None]:
   """Shows `observer` every layer that is called inside of the `with` block.
 
   Loops over layers are unrolled inside of it. Blocks nest, and each thread has its own.

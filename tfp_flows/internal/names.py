@@ -20,14 +20,14 @@ def named(value: Any) -> Any:
   return value
 
 
-def private(name: str) -> Any | None:
+def private(name: str) -> Any:
   """The function or class that is `named`, or None."""
   if name not in _private_names:
     _import_all()
   return _private_names.get(name)
 
 
-def public(name: str) -> Any | None:
+def public(name: str) -> Any:
   """The public object of that name in this package, or None."""
   package = importlib.import_module(_PACKAGE)
   return getattr(package, name) if name in package.__all__ else None

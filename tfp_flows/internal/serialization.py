@@ -45,7 +45,9 @@ class _Scope:
     self.objects: dict[int, Any] = {}
 
 
-_current = contextvars.ContextVar('scope of a configuration', default=None)
+_current: contextvars.ContextVar[Any] = contextvars.ContextVar(
+  'scope of a configuration', default=None
+)
 
 
 @contextlib.contextmanager
@@ -296,7 +298,7 @@ def _decode_dataclass(node):
   cls = deserialize(node['of'])
   if not dataclasses.is_dataclass(cls):
     raise ValueError(f'Expected a dataclass of tfp_flows; received {node["of"]}.')
-  return cls(**deserialize_arguments(node['arguments']))
+  return cls(**deserialize_arguments(node['arguments']))  # type: ignore[operator]
 
 
 def _encode_tfp(value):

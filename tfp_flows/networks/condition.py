@@ -34,7 +34,7 @@ class AddCondition(keras.layers.Layer):
     self._dense.build((None, condition_size))
     self.built = True
 
-  def call(self, x, condition):
+  def call(self, x: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
     added = shapes.with_flat_batch(self._dense, condition, 1)
     for _ in range(self._event_ndims - 1):
       added = added[..., tf.newaxis, :]

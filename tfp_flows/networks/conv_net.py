@@ -78,7 +78,7 @@ class ConvNet(network.Network):
       checks.as_count(size, 'size', owner='ConvNet')
     *hidden, last = kernel_sizes
     self._activation = activations.activation(activation)
-    self._hidden = [
+    self._hidden: list[keras.layers.Layer] = [
       SameConv2D(
         width,
         size,
@@ -91,7 +91,9 @@ class ConvNet(network.Network):
     self._norms = [ScaleAndShift(dtype=policy) for _ in hidden if act_norm]
     fan_in = last**2 * (width if hidden else input_shape[-1])
     self._scale_output(fan_in, depth, of_images=True)
-    self._output = SameConv2D(channels, last, kernel_initializer='zeros', dtype=policy)
+    self._output: keras.layers.Layer = SameConv2D(
+      channels, last, kernel_initializer='zeros', dtype=policy
+    )
     self._dropout = keras.layers.SpatialDropout2D(dropout, seed=seeds(), dtype=policy)
     shape = (None, *input_shape)
     for layer in self._hidden:
@@ -116,7 +118,7 @@ class ConvNet(network.Network):
     if self._norms:
       self._run(x, condition, adapt=True)
 
-  def call(self, x, condition=None):
+  def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
     return self._run(x, condition)
 
   def _run(self, x, condition, adapt=False):
@@ -137,7 +139,14 @@ class ConvNet(network.Network):
 class SameConv2D(keras.layers.Conv2D):
   """A 'same' convolution by `math.conv2d`."""
 
-  def __init__(self, filters, kernel_size, kernel_initializer, use_bias=True, **kwargs):
+  def __init__(
+    self,
+    filters: int,
+    kernel_size: int,
+    kernel_initializer: Any,
+    use_bias: bool = True,
+    **kwargs: Any,
+  ):
     super().__init__(
       filters,
       kernel_size,
@@ -147,7 +156,9 @@ class SameConv2D(keras.layers.Conv2D):
       **kwargs,
     )
 
-  def call(self, x, kernel=None, bias=None):
+  def call(
+    self, x: tf.Tensor, kernel: tf.Tensor | None = None, bias: tf.Tensor | None = None
+  ) -> tf.Tensor:
     """With other weights than its own, if they are given."""
     if kernel is not None:
       return convolution.conv2d(x, kernel) + bias
@@ -158,16 +169,16 @@ class SameConv2D(keras.layers.Conv2D):
 class ScaleAndShift(keras.layers.Layer):
   """`(x + shift) * exp(log_scale)` per channel, inside a network."""
 
-  def build(self, input_shape):
+  def build(self, input_shape: Sequence[int | None]) -> None:
     shape = input_shape[-1:]
     self.shift = self.add_weight(shape=shape, initializer='zeros', name='shift')
     self.log_scale = self.add_weight(shape=shape, initializer='zeros', name='log_scale')
 
-  def adapt(self, x):
+  def adapt(self, x: tf.Tensor) -> None:
     axes = list(range(x.shape.rank - 1))
     mean, variance = tf.nn.moments(tf.cast(x, self.variable_dtype), axes)
     self.shift.assign(-mean)
     self.log_scale.assign(normalization.log_scale_of(tf.sqrt(variance), mean))
 
-  def call(self, x):
+  def call(self, x: tf.Tensor) -> tf.Tensor:
     return (x + self.shift) * keras.ops.exp(self.log_scale)

@@ -75,15 +75,15 @@ def find_in_turn(
   ]
 
   def step(i, numbers, total, *stores):
-    known, stores = tf.cast(numbers, dtype), list(stores)
+    known, updated = tf.cast(numbers, dtype), list(stores)
     for k, rows in enumerate(hidden):
-      stores[k] = _put(stores[k], i, activation(_units(rows, i, known)))
-      known = tf.reshape(stores[k], [-1, batch])
+      updated[k] = _put(updated[k], i, activation(_units(rows, i, known)))
+      known = tf.reshape(updated[k], [-1, batch])
     outputs = tf.transpose(_units(last, i, known))
     number, summand = find(outputs, i)
-    return i + 1, _put(numbers, i, number), total + summand, *stores
+    return i + 1, _put(numbers, i, number), total + summand, *updated
 
-  state = (0, start, tf.zeros_like(start[0]), *stores)
+  state: tuple[Any, ...] = (0, start, tf.zeros_like(start[0]), *stores)
   if unrolled:
     for _ in range(count):
       state = step(*state)

@@ -77,7 +77,7 @@ class LipSwish(keras.layers.Layer):
     self.b = _add_b(self)
     self.built = True
 
-  def call(self, x):
+  def call(self, x: tf.Tensor) -> tf.Tensor:
     return _swish(x, self.b) * (1.0 / 1.1)
 
 
@@ -111,7 +111,7 @@ class ClipSwish(keras.layers.Layer):
     self.b = _add_b(self)
     self.built = True
 
-  def call(self, x):
+  def call(self, x: tf.Tensor) -> tf.Tensor:
     slopes = tf.constant([_SWISH_SLOPE, _SWISH_SLOPE - 1.0], x.dtype)
     order = lipschitz_layers.order_value(self._order)
     y = _swish(tf.concat([x, -x], axis=-1), self.b)

@@ -102,7 +102,7 @@ class MADE(network.Network):
     self._degrees = [
       _hidden_degrees(width, size, condition_size is not None) for width in hidden
     ]
-    self._dense = [
+    self._dense: list[keras.layers.Layer] = [
       MaskedDense(mask, initializer, dtype=self.dtype_policy)
       for mask, initializer in itertools.zip_longest(
         self._masks(), [seeds.he_normal() for _ in hidden], fillvalue='zeros'
@@ -125,7 +125,7 @@ class MADE(network.Network):
     """The dimensions, from first to last."""
     return np.argsort(self.places.numpy()).tolist()
 
-  def call(self, x, condition=None):
+  def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
     for i, (layer, mask) in enumerate(zip(self._dense, self._masks())):
       own = self._scaled(layer) if i == len(self._degrees) else {}
       x = shapes.with_flat_batch(functools.partial(layer, visible=mask, **own), x, 1)
@@ -236,14 +236,20 @@ class MADE(network.Network):
 class MaskedDense(keras.layers.Dense):
   """A dense layer that starts with the variance of the inputs that are seen."""
 
-  def __init__(self, visible, initializer, dtype):
+  def __init__(self, visible: Any, initializer: Any, dtype: Any):
     inputs, units = visible.shape
     super().__init__(units, kernel_initializer=initializer, dtype=dtype)
     self.build((None, inputs))
     fan_in = np.maximum(np.sum(visible, axis=0), 1)
     self.kernel.assign(self.kernel * visible * np.sqrt(inputs / fan_in))
 
-  def call(self, x, visible, kernel=None, bias=None):
+  def call(
+    self,
+    x: tf.Tensor,
+    visible: tf.Tensor,
+    kernel: tf.Tensor | None = None,
+    bias: tf.Tensor | None = None,
+  ) -> tf.Tensor:
     if kernel is None:
       kernel, bias = tf.convert_to_tensor(self.kernel), self.bias
     return tf.matmul(x, kernel * tf.cast(visible, kernel.dtype)) + bias

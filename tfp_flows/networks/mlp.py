@@ -60,11 +60,13 @@ class MLP(network.Network):
     for size in (*widths, output_size):
       checks.as_count(size, 'size', owner='MLP')
     self._activation = activations.activation(activation)
-    self._hidden = [
+    self._hidden: list[keras.layers.Layer] = [
       Dense(n, kernel_initializer=seeds.he_normal(), dtype=policy) for n in hidden
     ]
     self._scale_output(widths[-1], depth)
-    self._output = Dense(output_size, kernel_initializer='zeros', dtype=policy)
+    self._output: keras.layers.Layer = Dense(
+      output_size, kernel_initializer='zeros', dtype=policy
+    )
     self._dropout = keras.layers.Dropout(dropout, seed=seeds(), dtype=policy)
     for layer, width in zip([*self._hidden, self._output], widths):
       layer.build((None, width))
@@ -79,7 +81,7 @@ class MLP(network.Network):
       )
     self.built = True
 
-  def call(self, x, condition=None):
+  def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
     last = functools.partial(self._output, **self._scaled(self._output))
     for i, layer in enumerate([*self._hidden, last]):
       x = shapes.with_flat_batch(layer, x, 1)
@@ -96,7 +98,9 @@ class Dense(keras.layers.Dense):
   The gradient of a bias in bfloat16 is a sum in float32.
   """
 
-  def call(self, x, kernel=None, bias=None):
+  def call(
+    self, x: tf.Tensor, kernel: tf.Tensor | None = None, bias: tf.Tensor | None = None
+  ) -> tf.Tensor:
     if kernel is not None:
       return tf.matmul(x, kernel) + bias
     if self.compute_dtype != 'bfloat16':

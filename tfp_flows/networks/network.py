@@ -1,6 +1,7 @@
 """What all networks share: Keras can save them."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -28,7 +29,7 @@ class Network(keras.layers.Layer):
     arguments = list(bound.arguments.items())[1:]
     return super().__new__(cls, **{k: _plain(v) for k, v in arguments if k != 'dtype'})
 
-  def __init__(self, **kwargs):
+  def __init__(self, **kwargs: Any):
     super().__init__(**kwargs)
     if self.compute_dtype == 'float16':
       raise ValueError(
@@ -64,7 +65,7 @@ class Network(keras.layers.Layer):
     scale = tf.cast(self.output_scale, kernel.dtype)
     return dict(kernel=scale * kernel, bias=scale * bias)
 
-  def load_own_variables(self, store) -> None:
+  def load_own_variables(self, store: Mapping[str, Any]) -> None:
     scale = getattr(self, 'output_scale', None)
     own = [*self._trainable_variables, *self._non_trainable_variables]
     there = [v for v in own if v is not scale]

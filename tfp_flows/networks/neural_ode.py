@@ -1,5 +1,6 @@
 """A residual network of continuous depth."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -113,7 +114,7 @@ class NeuralODE(keras.layers.Layer):
     self.initial_time = float(initial_time)
     self.trainable_time = trainable_time
     self.augment = augment
-    self._final_time = float(final_time)
+    self._final_time: Any = float(final_time)
     if trainable_time:
       self._final_time = self.add_weight(
         shape=(),
@@ -134,7 +135,7 @@ class NeuralODE(keras.layers.Layer):
       return tf.convert_to_tensor(self._final_time.value)
     return self._final_time
 
-  def call(self, x, training=None):
+  def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     solution = self._solve(x, training, self._probe(x) if training else None)
     self._nfe.update_state(solution.num_evaluations)
     return tf.cast(solution.x, self.compute_dtype)
@@ -156,10 +157,10 @@ class NeuralODE(keras.layers.Layer):
     backward = tape.gradient(solution.x, probe)
     return int(solution.num_evaluations), int(backward)
 
-  def compute_output_shape(self, input_shape):
+  def compute_output_shape(self, input_shape: Sequence[Any]) -> tuple[int | None, ...]:
     return *input_shape[:-1], input_shape[-1] + self.augment
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     solvers = ('solver', 'evaluation_solver', 'adjoint_solver')
     return {
       **super().get_config(),
@@ -172,7 +173,7 @@ class NeuralODE(keras.layers.Layer):
     }
 
   @classmethod
-  def from_config(cls, config):
+  def from_config(cls, config: dict[str, Any]) -> 'NeuralODE':
     config = dict(config)
     trainable = config.pop('trainable', True)
     config['field'] = keras.saving.deserialize_keras_object(config['field'])

@@ -102,7 +102,7 @@ class ResNet(network.Network):
       )
     self.built = True
 
-  def call(self, x, condition=None):
+  def call(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
     x = tf.concat([x, -x], axis=-1)
     h = shapes.with_flat_batch(self._input, tf.nn.relu(x), 3)
     if self.condition_size is not None:

@@ -108,7 +108,7 @@ class RevNet(keras.layers.Layer):
     """The pairs `(f, g)`."""
     return list(zip(self._networks[::2], self._networks[1::2]))
 
-  def build(self, input_shape):
+  def build(self, input_shape: Sequence[int | None]) -> None:
     *outer, channels = input_shape
     if channels is None:
       raise ValueError(
@@ -122,7 +122,9 @@ class RevNet(keras.layers.Layer):
       self._check_network(g, f'g of block {i}', first, second)
     self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: channels})
 
-  def call(self, x, training=None, inverted=False):
+  def call(
+    self, x: tf.Tensor, training: bool | None = None, inverted: bool = False
+  ) -> tf.Tensor:
     flow = self._flow(x.shape[-1], training)
     run = flow.inverse_and_log_det if inverted else flow.forward_and_log_det
     y, _ = run(tf.cast(x, self._state_dtype))
@@ -132,10 +134,12 @@ class RevNet(keras.layers.Layer):
     """The input whose output is `y`; the same as `layer(y, inverted=True)`."""
     return self(y, inverted=True)
 
-  def compute_output_shape(self, input_shape):
+  def compute_output_shape(
+    self, input_shape: Sequence[int | None]
+  ) -> tuple[int | None, ...]:
     return tuple(input_shape)
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     serialize = keras.saving.serialize_keras_object
     return {
       **super().get_config(),
@@ -144,7 +148,7 @@ class RevNet(keras.layers.Layer):
     }
 
   @classmethod
-  def from_config(cls, config):
+  def from_config(cls, config: dict[str, Any]) -> 'RevNet':
     config = dict(config)
     trainable = config.pop('trainable', True)
     deserialize = keras.saving.deserialize_keras_object

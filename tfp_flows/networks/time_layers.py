@@ -80,7 +80,9 @@ class TimeLinear(keras.layers.Layer):
       self.shift = add('shift', 1, outputs)
     self.built = True
 
-  def call(self, t, x, scale=None):
+  def call(
+    self, t: tf.Tensor, x: tf.Tensor, scale: tf.Tensor | None = None
+  ) -> tf.Tensor:
     kernel, bias = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
     if scale is not None:
       scale = tf.cast(scale, kernel.dtype)
@@ -134,7 +136,7 @@ class FieldNetwork(network.Network):
     channels = self._event_shape[-1]
     sizes = [channels, *widths, channels]
     self._activation = activations.activation(activation)
-    self._linears = [
+    self._linears: list[keras.layers.Layer] = [
       TimeLinear(
         linear,
         (*taps, *sizes[i : i + 2]),
@@ -163,7 +165,9 @@ class FieldNetwork(network.Network):
       )
     self.built = True
 
-  def call(self, t, x, condition=None):
+  def call(
+    self, t: tf.Tensor, x: tf.Tensor, condition: tf.Tensor | None = None
+  ) -> tf.Tensor:
     t = tf.cast(t, self.compute_dtype)
     self._check_arguments(t, x)
     for i, layer in enumerate(self._linears):
