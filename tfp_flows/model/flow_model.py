@@ -1,9 +1,7 @@
 """The Keras model over a distribution."""
 
 import contextlib
-import os
 import random
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,7 +11,6 @@ import tensorflow_probability as tfp
 
 from tfp_flows import bijectors
 from tfp_flows.internal import keras_parameters
-from tfp_flows.internal import serialization
 from tfp_flows.model import callbacks as callbacks_lib
 from tfp_flows.model import dequantization as dequantization_lib
 from tfp_flows.model import diagnosis
@@ -23,9 +20,9 @@ from tfp_flows.model import inputs
 from tfp_flows.model import likelihood as likelihood_lib
 from tfp_flows.model import metrics
 from tfp_flows.model import model_inputs
-from tfp_flows.model import older
 from tfp_flows.model import paths
 from tfp_flows.model import replicas
+from tfp_flows.model import saving
 from tfp_flows.model import steps
 
 __all__ = ['FlowModel', 'NonFiniteError', 'SamplingError', 'SolverError']
@@ -36,7 +33,7 @@ SamplingError = inference.SamplingError
 
 
 @keras.saving.register_keras_serializable('tfp_flows')
-class FlowModel(steps.Steps, inference.Inference, keras.Model):
+class FlowModel(steps.Steps, inference.Inference, saving.Saving, keras.Model):
   """Fits any TFP distribution to data by maximum likelihood.
 
   The loss is the mean negative log-likelihood, in nats per example. Every
@@ -258,7 +255,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
           'Expected validation_split with arrays and without validation_data; '
           'split the tf.data.Dataset, or pass one of the two.'
         )
-      x, y, sample_weight, validation_data = _split(
+      x, y, sample_weight, validation_data = model_inputs.split(
         x, y, sample_weight, validation_split
       )
     if validation_data is not None:
@@ -444,7 +441,7 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     if isinstance(x, tf.data.Dataset):
       x = self._inputs.as_tuples(x)
       inputs.check_shape(x.element_spec[0].shape, self.distribution.event_shape)
-      x, condition = _first_examples(x, num_examples)
+      x, condition = model_inputs.first_examples(x, num_examples)
     x = self._inputs.check(x[:num_examples])
     condition = None if condition is None else condition[:num_examples]
     condition = self._inputs.check_condition(condition)
@@ -460,101 +457,3 @@ class FlowModel(steps.Steps, inference.Inference, keras.Model):
     found = [getattr(part, 'condition_variables', []) for part in parts]
     ids = {id(v) for variables in found for v in variables}
     return [v for v in self._flow_variables if id(v.value) in ids]
-
-  def load_weights(self, filepath: str | os.PathLike[str], **kwargs: Any) -> None:
-    """Like `keras.Model.load_weights`, also of files of earlier versions."""
-    try:
-      super().load_weights(filepath, **kwargs)
-    except ValueError:
-      if not older.has_older(self):
-        raise
-      before, is_older = older.Older(self), True
-      try:
-        super(FlowModel, before.model).load_weights(filepath, **kwargs)
-      except ValueError:
-        is_older = False
-      if not is_older:
-        raise
-      before.assign()
-
-  def load_own_variables(self, store: Mapping[str, Any]) -> None:
-    own = [*self._trainable_variables, *self._non_trainable_variables]
-    for lacking in older.lacking(self):
-      there = [v for v in own if id(v) not in lacking]
-      if lacking and _fits(there, store):
-        for i, variable in enumerate(there):
-          variable.assign(store[f'{i}'])
-        for variable in own:
-          if id(variable) in lacking:
-            variable.assign(lacking[id(variable)])
-        return
-    super().load_own_variables(store)
-
-  def get_config(self) -> dict[str, Any]:
-    """The distribution and the other arguments, for `save` and `keras.saving`.
-
-    Raises:
-      ValueError: if the distribution has an argument that cannot be saved, as a lambda
-        or an object of a class that is not registered with Keras.
-    """
-    config = serialization.serialize_arguments(
-      dict(
-        distribution=self.distribution,
-        dequantization=self.dequantization,
-        seed=self._seed,
-        name=self.name,
-      )
-    )
-    return config if self.trainable else dict(config, trainable=False)
-
-  @classmethod
-  def from_config(
-    cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
-  ) -> 'FlowModel':
-    config = dict(config)
-    trainable = config.pop('trainable', True)
-    with keras.saving.custom_object_scope(custom_objects or {}):
-      model = cls(**serialization.deserialize_arguments(config))
-    if not trainable:
-      model.trainable = False
-    return model
-
-  def get_compile_config(self) -> dict[str, Any]:
-    config = super().get_compile_config()
-    # A file has the variables of an optimizer only if that had them.
-    return config and dict(config, optimizer_built=self.optimizer.built)
-
-  def compile_from_config(self, config: dict[str, Any]) -> None:
-    config = keras.saving.deserialize_keras_object(config)
-    is_built = config.pop('optimizer_built', True)
-    self.compile(**config)
-    if is_built:
-      self.optimizer.build(self.trainable_variables)
-
-
-def _fits(variables, store):
-  shapes = [tuple(v.shape) for v in variables]
-  there = [store[f'{i}'].shape for i in range(len(store.keys()))]
-  return shapes == there
-
-
-def _first_examples(dataset, count):
-  batches, total = [], 0
-  for batch in dataset.as_numpy_iterator():
-    batches.append(batch)
-    total += len(batch[0])
-    if total >= count:
-      break
-  if not batches:
-    raise ValueError(inputs.EMPTY)
-  parts = [None if p[0] is None else np.concatenate(p) for p in zip(*batches)]
-  return parts[0], parts[1] if len(parts) > 1 else None
-
-
-def _split(x, condition, sample_weight, fraction):
-  x = np.asarray(x)
-  start = int(len(x) * (1.0 - fraction))
-  parts = [x, condition, sample_weight]
-  train = [None if p is None else np.asarray(p)[:start] for p in parts]
-  validation = [None if p is None else np.asarray(p)[start:] for p in parts]
-  return *train, tuple(validation)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfp_flows.model import inputs
 from tfp_flows.model import likelihood as likelihood_lib
 
-__all__ = ['ModelInputs']
+__all__ = ['ModelInputs', 'first_examples', 'split']
 
 
 class ModelInputs:
@@ -214,3 +214,29 @@ class _Checked(keras.utils.PyDataset):
 
   def on_epoch_end(self) -> None:
     self._batches.on_epoch_end()
+
+
+def first_examples(dataset: tf.data.Dataset, count: int) -> tuple[Any, Any]:
+  """Examples and condition of the first batches that have `count` of them."""
+  batches, total = [], 0
+  for batch in dataset.as_numpy_iterator():
+    batches.append(batch)
+    total += len(batch[0])
+    if total >= count:
+      break
+  if not batches:
+    raise ValueError(inputs.EMPTY)
+  parts = [None if p[0] is None else np.concatenate(p) for p in zip(*batches)]
+  return parts[0], parts[1] if len(parts) > 1 else None
+
+
+def split(
+  x: Any, condition: Any, sample_weight: Any, fraction: float
+) -> tuple[Any, ...]:
+  """Arrays without their last `fraction`, and that as the data of a validation."""
+  x = np.asarray(x)
+  start = int(len(x) * (1.0 - fraction))
+  parts = [x, condition, sample_weight]
+  train = [None if p is None else np.asarray(p)[:start] for p in parts]
+  validation = [None if p is None else np.asarray(p)[start:] for p in parts]
+  return *train, tuple(validation)

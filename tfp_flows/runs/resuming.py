@@ -15,7 +15,7 @@ from tfp_flows.model import callbacks as callbacks_lib
 from tfp_flows.model import checkpoints as checkpoints_lib
 from tfp_flows.model import diagnosis
 
-__all__ = ['Progress', 'SaveProgress', 'Terminated']
+__all__ = ['Progress', 'SaveProgress', 'Terminated', 'kept', 'remedy']
 
 
 class Terminated(Exception):
@@ -219,3 +219,27 @@ def _kind(callback):
 
 def _plain(value):
   return value.item() if hasattr(value, 'item') else value
+
+
+def remedy(
+  error: diagnosis.NonFiniteError, steps: Sequence[int], on_nan: str, rollbacks: int
+) -> str:
+  """What is left of a run with these checkpoints, and what can be done."""
+  what = f'The {kept(steps)} is kept'
+  if error.step is None:
+    return f'{what}.'
+  if on_nan == 'stop':
+    return (
+      f'{what}; the same command with --on_nan=rollback goes on from an earlier step '
+      f'with half the learning rate.'
+    )
+  return (
+    f'{what} after {rollbacks} rollbacks. Begin a run with a lower --learning_rate or '
+    f'--clip_norm.'
+  )
+
+
+def kept(steps: Sequence[int]) -> str:
+  """What the last checkpoint is called."""
+  # A worker may have been given a workdir that it does not share with the chief.
+  return f'checkpoint of step {steps[0]}' if steps else 'last checkpoint of the chief'

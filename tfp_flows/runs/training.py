@@ -213,10 +213,12 @@ class _Run:
     # Without a step it is of the validation data, which stay as they are.
     if self._options.on_nan == 'stop' or number > _MOST_ROLLBACKS or error.step is None:
       print()
-      remedy = _remedy(error, steps, self._options.on_nan, number - 1)
+      remedy = resuming.remedy(error, steps, self._options.on_nan, number - 1)
       raise Diverged(f'{error} {remedy}') from None
     back = self._before(error.step, steps)
-    print(f'\nwarning: {error} Going back to the {_last(back)}.', file=sys.stderr)
+    print(
+      f'\nwarning: {error} Going back to the {resuming.kept(back)}.', file=sys.stderr
+    )
     self._progress = self._restored(back[0] if back else None)
     for step in steps[: len(steps) - len(back)]:
       self._checkpoints.remove(step)
@@ -362,26 +364,6 @@ class _Run:
     ).take(1)
     x, condition, _ = batch
     return x, condition
-
-
-def _remedy(error, steps, on_nan, rollbacks):
-  kept = f'The {_last(steps)} is kept'
-  if error.step is None:
-    return f'{kept}.'
-  if on_nan == 'stop':
-    return (
-      f'{kept}; the same command with --on_nan=rollback goes on from an earlier step '
-      f'with half the learning rate.'
-    )
-  return (
-    f'{kept} after {rollbacks} rollbacks. Begin a run with a lower --learning_rate or '
-    f'--clip_norm.'
-  )
-
-
-def _last(steps):
-  # A worker may have been given a workdir that it does not share with the chief.
-  return f'checkpoint of step {steps[0]}' if steps else 'last checkpoint of the chief'
 
 
 def _draw(workdir, model, data):
