@@ -1,0 +1,102 @@
+"""Files of the repository as pages of the site.
+
+The pages link to files outside of their folder as GitHub has it, by relative paths.
+Here each such file becomes a page, or, if it is a picture, a file of the site, and the
+links lead there.
+"""
+
+import os
+import pathlib
+import re
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File
+from mkdocs.structure.files import Files
+from mkdocs.structure.files import InclusionLevel
+from mkdocs.structure.pages import Page
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = ROOT / 'docs' / 'pages'
+
+# Pages of the site whose text lies in the root of the repository.
+_ROOT_PAGES = {
+  'contributing.md': 'CONTRIBUTING.md',
+  'changelog.md': 'CHANGELOG.md',
+}
+_LINK = re.compile(r'(\]\()([^)#\s]+)(#[^)\s]*)?(\))')
+_LANGUAGES = {'.py': 'python', '.flags': 'sh', '.md': 'markdown', '': 'text'}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+  """Adds what the pages link to."""
+  for page, name in _ROOT_PAGES.items():
+    files.append(
+      File.generated(config, page, content=_relinked((ROOT / name).read_text(), page))
+    )
+  texts = [path.read_text() for path in PAGES.rglob('*.md')]
+  texts += [(ROOT / name).read_text() for name in _ROOT_PAGES.values()]
+  texts += [path.read_text() for path in (ROOT / 'docs' / 'notebooks').glob('*.py')]
+  linked = {
+    target.lstrip('./')
+    for text in texts
+    for _, target, _, _ in _LINK.findall(text)
+    if not target.startswith('http')
+  }
+  for name in sorted(linked):
+    path = ROOT / name
+    if path.is_file() and name not in _ROOT_PAGES.values() and path.parent != PAGES:
+      files.append(_as_file(name, config))
+  return files
+
+
+def on_page_markdown(
+  markdown: str, page: Page, config: MkDocsConfig, files: Files
+) -> str:
+  """Leads links to files of the repository to their pages."""
+  if page.file.src_uri in _ROOT_PAGES or page.file.src_uri.startswith('source/'):
+    return markdown
+  folder = (PAGES / page.file.src_uri).parent
+  return _relinked(markdown, page.file.src_uri, folder)
+
+
+def _as_file(name, config):
+  path = ROOT / name
+  if path.suffix in ('.png', '.svg'):
+    return File.generated(config, _place(name), content=path.read_bytes())
+  language = _LANGUAGES.get(path.suffix, 'text')
+  text = path.read_text()
+  content = (
+    f'---\nsearch:\n  exclude: true\n---\n\n# {name}\n\n'
+    f'````{language}\n{text.rstrip()}\n````\n'
+  )
+  return File.generated(
+    config, _place(name), content=content, inclusion=InclusionLevel.NOT_IN_NAV
+  )
+
+
+def _place(name):
+  """Where a file of the repository lies among the pages."""
+  is_picture = name.endswith(('.png', '.svg'))
+  return f'source/{name}' if is_picture else f'source/{name}.md'
+
+
+def _relinked(text, page, folder=ROOT):
+  """`text`, whose links are relative to `folder`, as that of `page`."""
+
+  def place(match):
+    target = match[2]
+    path = pathlib.Path(os.path.normpath(folder / target))
+    if '://' in target or not path.is_file() or not path.is_relative_to(ROOT):
+      return match[0]
+    name = path.relative_to(ROOT).as_posix()
+    back = {root: page for page, root in _ROOT_PAGES.items()}
+    if path.is_relative_to(PAGES):
+      place = path.relative_to(PAGES).as_posix()
+    elif name.startswith('docs/notebooks/'):
+      place = f'notebooks/{path.stem}.md'
+    else:
+      place = back.get(name) or _place(name)
+    found = os.path.relpath(place, pathlib.PurePosixPath(page).parent)
+    return f'{match[1]}{found}{match[3] or ""}{match[4]}'
+
+  return _LINK.sub(place, text)
