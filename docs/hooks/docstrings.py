@@ -67,22 +67,31 @@ def _linked_papers(text):
 
 def _kept_lines(text):
   """Formulas, paragraphs that are indented by two spaces, line by line."""
-  lines, out, previous = text.split('\n'), [], ''
-  is_formula = is_section = False
-  for line in lines:
+  out, block, is_section, previous = [], [], False, ''
+  for line in [*text.split('\n'), '']:
     indented = line.startswith('  ')
     if _SECTION.match(line):
       is_section = True
     elif line and not indented:
       is_section = False
-    if indented and not is_section and not previous.strip() and out:
-      is_formula = not line.lstrip().startswith(('* ', '- '))
-    elif not indented:
-      is_formula = False
-    out.append(f'{line.strip()}<br>' if is_formula and line.strip() else line)
+    starts = indented and not is_section and not previous.strip() and out
+    if indented and (block or starts):
+      block.append(line)
+    else:
+      out += _formula(block)
+      block = []
+      out.append(line)
     previous = line
-  text = '\n'.join(out)
-  return re.sub(r'<br>(?=\n(?:\n|$)|$)', '', text)
+  return '\n'.join(out[:-1])
+
+
+def _formula(lines):
+  """Lines with code in backticks as lines of text, others as a block of code."""
+  if not any('`' in line for line in lines):
+    return ['```text', *lines, '```'] if lines else []
+  if lines[0].lstrip().startswith(('* ', '- ')):
+    return lines
+  return [f'{line.strip()}<br>' for line in lines[:-1]] + [lines[-1].strip()]
 
 
 def _linked_names(text, owner):
