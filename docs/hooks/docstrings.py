@@ -29,7 +29,15 @@ def public_names() -> dict[str, str]:
   return {n: m for m, names in ast.literal_eval(table).items() for n in names}
 
 
-_NAMES = public_names()
+NAMES = public_names()
+
+
+def identifier(name):
+  """By which a page of the API has its entry."""
+  package = f'tfp_flows.{NAMES[name]}'
+  # The module of a builder has its name, and hides it.
+  is_module = (_PACKAGE / 'flows' / f'{name}.py').exists() and name.islower()
+  return f'{package}.{name}.{name}' if is_module else f'{package}.{name}'
 
 
 class Docstrings(griffe.Extension):
@@ -43,7 +51,7 @@ class Docstrings(griffe.Extension):
 
 def as_markdown(text: str, owner: str) -> str:
   """A docstring of the library as Markdown with Google sections."""
-  text = _linked_papers(text)
+  text = _linked_papers(re.sub(r'^ *#### (.*)$', r'**\1**', text, flags=re.M))
   parts = re.split(r'(^ *```.*?^ *```$)', text, flags=re.S | re.M)
   for i in range(0, len(parts), 2):
     parts[i] = _linked_names(_kept_lines(parts[i]), owner)
@@ -97,11 +105,8 @@ def _formula(lines):
 def _linked_names(text, owner):
   def link(match):
     name = match[1]
-    if name not in _NAMES or name == owner:
+    if name not in NAMES or name == owner:
       return match[0]
-    return f'[{match[0]}][tfp_flows.{_NAMES[name]}.{name}]'
+    return f'[{match[0]}][{identifier(name)}]'
 
-  lines = text.split('\n')
-  return '\n'.join(
-    line if line.startswith('#') else _NAME.sub(link, line) for line in lines
-  )
+  return _NAME.sub(link, text)

@@ -6,6 +6,8 @@ import re
 from latex2mathml import converter
 
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.S)
+# Names of functions stand close to what follows, unless that is a parenthesis.
+_FUNCTION = re.compile(r'<(mi|mo)([^>]*)>(log|det|exp)</\1>(?!<mo[^>]*>&#x00028;)')
 _BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.S)
 
 
@@ -19,4 +21,5 @@ def on_page_content(content: str, **_) -> str:
 
 
 def _mathml(latex, display):
-  return converter.convert(html.unescape(latex).strip(), display=display)
+  mathml = converter.convert(html.unescape(latex).strip(), display=display)
+  return _FUNCTION.sub(r'<mi>\3</mi><mspace width="0.17em"/>', mathml)

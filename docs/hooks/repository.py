@@ -1,14 +1,15 @@
-"""Files of the repository as pages of the site.
+"""Files of the repository as pages of the site, and names as links to the API.
 
 The pages link to files outside of their folder as GitHub has it, by relative paths.
 Here each such file becomes a page, or, if it is a picture, a file of the site, and the
-links lead there.
+links lead there. Classes, and names with `tff.` before them, lead to their entries.
 """
 
 import os
 import pathlib
 import re
 
+import docstrings
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File
 from mkdocs.structure.files import Files
@@ -23,6 +24,9 @@ _ROOT_PAGES = {
   'contributing.md': 'CONTRIBUTING.md',
   'changelog.md': 'CHANGELOG.md',
 }
+# It has classes of others, of the same names.
+_UNLINKED = 'coming_from.md'
+_NAME = re.compile(r'(?<![\[`])`((?:tff\.)?\w+)(?:\([^`]*\))?`(?![\]`])')
 _LINK = re.compile(r'(\]\()([^)#\s]+)(#[^)\s]*)?(\))')
 _LANGUAGES = {'.py': 'python', '.flags': 'sh', '.md': 'markdown', '': 'text'}
 
@@ -56,7 +60,23 @@ def on_page_markdown(
   if page.file.src_uri in _ROOT_PAGES or page.file.src_uri.startswith('source/'):
     return markdown
   folder = (PAGES / page.file.src_uri).parent
-  return _relinked(markdown, page.file.src_uri, folder)
+  markdown = _relinked(markdown, page.file.src_uri, folder)
+  return markdown if page.file.src_uri == _UNLINKED else _with_names(markdown)
+
+
+def _with_names(markdown):
+  """Leads names of the library to the API, but in code and headings."""
+
+  def link(match):
+    name = match[1].removeprefix('tff.')
+    is_plain = match[1] == name and name.islower()
+    if is_plain or name not in docstrings.NAMES:
+      return match[0]
+    return f'[{match[0]}][{docstrings.identifier(name)}]'
+
+  parts = re.split(r'(^```.*?^```$|^#.*?$)', markdown, flags=re.S | re.M)
+  parts[::2] = [_NAME.sub(link, part) for part in parts[::2]]
+  return ''.join(parts)
 
 
 def _as_file(name, config):
