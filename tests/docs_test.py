@@ -97,6 +97,13 @@ def test_python_runs(small, name):
     exec(compile(block, name, 'exec'), page)
 
 
+def test_code_of_others_is_python():
+  """Blocks that are shown and not run, and that of a finished run."""
+  for name, text in TEXTS.items():
+    for block in blocks(text, 'py'):
+      ast.parse(block, name)
+
+
 def test_the_readme_keeps_its_promises():
   readme = TEXTS['README.md']
   (block,) = blocks(readme, 'python')
@@ -200,6 +207,11 @@ def test_every_public_name_has_one_entry(name):
   # A module that has the name of its builder hides it.
   place = f'flows.{name}' if name in MODELS else tff._HOME[name]
   assert found.count(f'{place}.{name}') == 1
+
+
+def test_inference_is_in_the_entry_of_the_model():
+  """Its methods are those of other modules."""
+  assert 'inherited_members: true' in TEXTS['docs/pages/api/model.md']
 
 
 def test_entries_exist():

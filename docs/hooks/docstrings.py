@@ -8,6 +8,7 @@ names of the library stand in backticks.
 import ast
 import pathlib
 import re
+import textwrap
 
 import griffe
 
@@ -96,7 +97,8 @@ def _kept_lines(text):
 def _formula(lines):
   """Lines with code in backticks as lines of text, others as a block of code."""
   if not any('`' in line for line in lines):
-    return ['```text', *lines, '```'] if lines else []
+    text = textwrap.dedent('\n'.join(lines))
+    return ['```text', text, '```'] if lines else []
   if lines[0].lstrip().startswith(('* ', '- ')):
     return lines
   return [f'{line.strip()}<br>' for line in lines[:-1]] + [lines[-1].strip()]
