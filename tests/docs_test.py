@@ -249,6 +249,34 @@ def test_every_page_is_in_the_navigation():
   assert listed == pages | notebooks | {'contributing.md', 'changelog.md'}
 
 
+def messages():
+  """All texts of the library; what they are filled with is left out."""
+  for path in (ROOT / 'tfp_flows').rglob('*.py'):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+      elif isinstance(node, ast.JoinedStr):
+        yield ''.join(
+          str(getattr(part, 'value', ''))
+          for part in node.values
+          if isinstance(part, ast.Constant)
+        )
+
+
+def test_messages_that_are_quoted_are_said():
+  found = list(messages())
+  quoted = re.findall(
+    r'(`{1,2})(?:SamplingError: )?(Expected .*?)\1',
+    TEXTS['docs/pages/troubleshooting.md'],
+  )
+  assert len(quoted) > 10
+  for _, text in quoted:
+    for part in text.replace('float32', '...').split('...'):
+      # Numbers and shapes are filled in.
+      words = re.split(r' \[', part.strip())[0].strip()
+      assert any(words in said for said in found), text
+
+
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebooks_compile_and_are_linked(path):
   names = {

@@ -75,16 +75,29 @@ def _as_markdown(notebook, name):
       parts.append(cell.source.replace('](../pages/', '](../'))
       continue
     parts.append(f'```python\n{cell.source}\n```')
-    for output in cell.get('outputs', []):
+    for output in _joined(cell.get('outputs', [])):
       parts.append(_output(output, name, pictures))
   parts.insert(1, f'[Take it along as a notebook]({name}.ipynb)')
   return '\n\n'.join(part for part in parts if part), pictures
 
 
+def _joined(outputs):
+  """Outputs, of which texts that were printed one after the other are one."""
+  found = []
+  for output in outputs:
+    is_text = output.output_type == 'stream' and output.name == 'stdout'
+    if is_text and found and found[-1].get('name') == 'stdout':
+      found[-1] = found[-1] | {'text': found[-1]['text'] + output.text}
+      found[-1] = nbformat.from_dict(found[-1])
+    elif output.get('name') != 'stderr':
+      # What TensorFlow says of the machine is none of the notebook's.
+      found.append(output)
+  return found
+
+
 def _output(output, name, pictures):
   if output.output_type == 'stream':
-    # What TensorFlow says of the machine is none of the notebook's.
-    return _as_text(output.text) if output.name == 'stdout' else ''
+    return _as_text(output.text)
   data = output.get('data', {})
   if 'image/png' in data:
     picture = f'{name}_{len(pictures)}.png'

@@ -89,7 +89,7 @@ show(list(draws))
 # Latents are normal, and lie near a sphere: `tff.slerp` walks along it.
 
 # %%
-first, second = 3, 8
+first, second = 0, 1
 latents = model.encode(test[[first, second]], one_hot[1400:][[first, second]], seed=0)
 weights = np.linspace(0, 1, 12, dtype='float32')
 path = tff.slerp(latents[0], latents[1], weights)  # [12, 64]
