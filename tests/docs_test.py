@@ -177,7 +177,11 @@ def test_flags_in_the_text_exist():
       assert flag in ours or flag.removeprefix('no') in ours or in_script, (name, flag)
 
 
-@pytest.mark.parametrize('name', [*TEXTS, *map(str, NOTEBOOKS)])
+# Of the root of the repository; the site has them, too.
+ROOT_PAGES = ['CONTRIBUTING.md', 'CHANGELOG.md']
+
+
+@pytest.mark.parametrize('name', [*TEXTS, *ROOT_PAGES, *map(str, NOTEBOOKS)])
 def test_links_lead_somewhere(name):
   path = ROOT / name
   text = re.sub(r'^```.*?^```', '', path.read_text(), flags=re.S | re.M)
@@ -186,7 +190,6 @@ def test_links_lead_somewhere(name):
       continue
     file, _, anchor = target.partition('#')
     linked = (path.parent / file).resolve() if file else path
-    # On the site these two have pages, too.
     assert linked.exists() and ROOT in linked.parents, (name, target)
     if anchor:
       titles = re.findall(r'^#+ (.*)$', linked.read_text(), re.M)

@@ -2,7 +2,8 @@
 
 The pages link to files outside of their folder as GitHub has it, by relative paths.
 Here each such file becomes a page, or, if it is a picture, a file of the site, and the
-links lead there. Classes, and names with `tff.` before them, lead to their entries.
+links lead there; a folder becomes a list of its files. Classes, and names with `tff.`
+before them, lead to their entries.
 """
 
 import os
@@ -48,8 +49,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
   }
   for name in sorted(linked):
     path = ROOT / name
-    if path.is_file() and name not in _ROOT_PAGES.values() and path.parent != PAGES:
-      files.append(_as_file(name, config))
+    is_page = name in _ROOT_PAGES.values() or name.startswith('docs/')
+    if path.exists() and path != ROOT and not is_page:
+      files.append(_as_file(name.rstrip('/'), config))
   return files
 
 
@@ -84,7 +86,10 @@ def _as_file(name, config):
   if path.suffix in ('.png', '.svg'):
     return File.generated(config, _place(name), content=path.read_bytes())
   language = _LANGUAGES.get(path.suffix, 'text')
-  text = path.read_text()
+  if path.is_dir():
+    text = '\n'.join(sorted(entry.name for entry in path.iterdir()))
+  else:
+    text = path.read_text()
   content = (
     f'---\nsearch:\n  exclude: true\n---\n\n# {name}\n\n'
     f'````{language}\n{text.rstrip()}\n````\n'
@@ -106,7 +111,7 @@ def _relinked(text, page, folder=ROOT):
   def place(match):
     target = match[2]
     path = pathlib.Path(os.path.normpath(folder / target))
-    if '://' in target or not path.is_file() or not path.is_relative_to(ROOT):
+    if '://' in target or not path.exists() or ROOT not in path.parents:
       return match[0]
     name = path.relative_to(ROOT).as_posix()
     back = {root: page for page, root in _ROOT_PAGES.items()}
