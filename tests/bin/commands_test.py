@@ -240,8 +240,8 @@ def test_export(run_dir, tmp_path, capsys, monkeypatch):
   call(evaluate, words[0])
   from tfp_flows.data import images
 
-  readme = (pathlib.Path(__file__).parents[2] / 'README.md').read_text()
-  (block,) = re.findall(r'```py\n(.*?)```', readme, re.S)
+  page = pathlib.Path(__file__).parents[2] / 'docs' / 'pages' / 'how_to' / 'export.md'
+  (block,) = re.findall(r'```py\n(.*?)```', page.read_text(), re.S)
   names = {}
   exec(block.replace('runs/glow_digits', run_dir), names)
   assert names['images'].shape == (16, 8, 8, 1)
