@@ -123,3 +123,8 @@ def test_names_of_version_0_1_are_found_where_they_are_now():
 def test_other_names_are_refused(node):
   with pytest.raises(ValueError, match='Expected'):
     serialization.deserialize(node)
+
+
+def test_objects_without_a_constructor_have_no_arguments():
+  assert tff.Additive().recorded_arguments == {}
+  assert tff.Additive().get_config() == {}

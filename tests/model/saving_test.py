@@ -157,14 +157,6 @@ class Unregistered(tff.FlowBijector):
 
 
 @keras.saving.register_keras_serializable('tests')
-class Forgetful(tff.FlowBijector):
-  """Of a user who forgot `parameters`."""
-
-  def __init__(self, size):
-    super().__init__(forward_min_event_ndims=1)
-
-
-@keras.saving.register_keras_serializable('tests')
 def half(x):
   return 0.5 * x
 
@@ -177,13 +169,12 @@ def half(x):
       r'lambda.* at distribution.bijector.bijector.bijectors\[1\].conditioner. Give it',
     ),
     (lambda mask: Unregistered(), r'Unregistered.* at .*bijectors\[1\]. Decorate'),
-    (lambda mask: Forgetful(3), "Forgetful to know the argument 'size'"),
     (
       lambda mask: tff.Repeated([tff.AdditiveCoupling(mask, lambda x: 2.0 * x)] * 2),
       r'lambda.* at conditioner. Give it a name',
     ),
   ],
-  ids=['lambda', 'unregistered', 'forgetful', 'repeated'],
+  ids=['lambda', 'unregistered', 'repeated'],
 )
 def test_what_cannot_be_saved_is_named(make, message, tmp_path):
   layers = tff.Sequential([tff.ActNorm([4]), make(tff.ChannelMask([4]))])

@@ -266,7 +266,8 @@ class ResidualFlow(flow_bijector.FlowBijector):
         problem = estimator.problem(lipschitz)
         if problem:
           text = f'{self.name}, {use}: {problem}'
-          warnings.warn(text, UserWarning, stacklevel=3)
+          # Behind the constructor stands the one that records it.
+          warnings.warn(text, UserWarning, stacklevel=4)
 
 
 class _BranchAt:

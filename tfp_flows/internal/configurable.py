@@ -32,7 +32,8 @@ class Configurable:
   @property
   def recorded_arguments(self) -> dict[str, Any]:
     """The arguments of the constructor by name, defaults included."""
-    return dict(vars(self)['_recorded'].arguments)
+    record = vars(self).get('_recorded')
+    return dict(record.arguments) if record else {}
 
   def _record(self, **arguments: Any) -> None:
     """For constructors that choose what is left open, as a seed."""
