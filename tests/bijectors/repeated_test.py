@@ -173,7 +173,7 @@ class DirectlyRead(tff.FlowBijector):
 @pytest.mark.parametrize('mode', ['eager', 'graph'])
 def test_variables_that_cannot_be_replaced_are_found(mode):
   repeated = tff.Repeated([DirectlyRead(), DirectlyRead()])
-  with pytest.raises(ValueError, match='was read directly. Use Sequential'):
+  with pytest.raises(ValueError, match='was read directly. Read it by `self._weight'):
     run_in(mode, repeated.forward_and_log_det)(test_util.normal([3, 4]))
 
 

@@ -19,7 +19,7 @@ class Flip(tff.FlowBijector):
   """`y = scale * reverse(x)`, with a scale per number, shifted by a condition."""
 
   def __init__(self, size, network=None, dtype=tf.float32, name='flip'):
-    parameters = dict(locals())
+    parameters = dict(locals())  # As layers of 0.1.0 had to.
     super().__init__(1, dtype=dtype, parameters=parameters, name=name)
     self._network = self._expose(network) if network is not None else None
     self._log_scale = tf.Variable(tf.zeros([size], dtype), name='log_scale')

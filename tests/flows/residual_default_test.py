@@ -1,4 +1,4 @@
-"""Tests of the defaults of `models/residual_flow.py`."""
+"""Tests of the defaults of `flows/residual_flow.py`."""
 
 import tfp_flows as tff
 

@@ -54,3 +54,13 @@ def test_substitutes_reach_what_layers_read():
     with tff.estimation(seed=1):
       assert layer._weight(layer.shift) is values[0]
   assert layer._weight(layer.shift) is not values[0]
+
+
+def test_blocks_are_left_in_any_order():
+  report, noise = tff.flow_report(), tff.estimation(seed=1)
+  report.__enter__()
+  found = noise.__enter__()
+  report.__exit__(None, None, None)
+  assert estimation.innermost() is found
+  noise.__exit__(None, None, None)
+  assert estimation.innermost() is None

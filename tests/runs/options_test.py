@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -69,15 +70,19 @@ def test_identity_is_of_what_numbers_depend_on():
 @pytest.mark.parametrize(
   ('wrong', 'message'),
   [
-    (dict(epochs=1.5), 'epochs to be of type int; received 1.5'),
-    (dict(epochs=True), 'epochs to be of type int; received True'),
+    (dict(epochs=1.5), 'epochs to be a int; received 1.5'),
+    (dict(epochs=True), 'epochs to be a int; received True'),
     (dict(epochs=-1), r'epochs in \[0, 2147483647\]; received -1'),
     (dict(seed=2**31), 'seed in'),
     (dict(learning_rate=float('nan')), 'learning_rate in'),
     (dict(dtype='float16'), "dtype to be one of float32, float64; received 'float16'"),
-    (dict(model=None), 'model to be of type str; received None'),
-    (dict(arg='num_steps=3'), "arg to be of type tuple; received 'num_steps=3'"),
-    (dict(jit=1), 'jit to be of type bool; received 1'),
+    (dict(model=None), 'model to be a str; received None'),
+    (dict(arg='num_steps=3'), "arg to be a list of str; received 'num_steps=3'"),
+    (dict(arg=[1]), 'arg as text on one line.*received 1'),
+    (dict(arg=['a=1\n']), 'arg as text on one line'),
+    (dict(dataset='a\n--epochs=3'), 'dataset as text on one line'),
+    (dict(learning_rate=10**400), 'learning_rate in'),
+    (dict(jit=1), 'jit to be a bool; received 1'),
   ],
 )
 def test_values_that_no_run_can_have(wrong, message):
@@ -93,3 +98,22 @@ def test_unknown_configurations():
 def test_options_stay_as_they_are():
   with pytest.raises(dataclasses.FrozenInstanceError):
     runs.Options().epochs = 3
+
+
+def test_numbers_and_paths_of_others_are_taken(tmp_path):
+  options = runs.Options(
+    workdir=tmp_path, epochs=np.int64(3), learning_rate=np.float32(0.5), ema=0
+  )
+  assert options == runs.Options(
+    workdir=str(tmp_path), epochs=3, learning_rate=0.5, ema=0.0
+  )
+  assert [type(v) for v in (options.epochs, options.ema)] == [int, float]
+
+
+def test_parts_and_formats_that_there_are_not(tmp_path):
+  options = runs.Options(workdir=str(tmp_path))
+  with pytest.raises(runs.UsageError, match="part to be one of .*; received 'tset'"):
+    runs.evaluate(options, 'tset')
+  for formats in ('nope', [], ['data', 'nope']):
+    with pytest.raises(runs.UsageError, match='Expected formats of'):
+      runs.export(options, formats)

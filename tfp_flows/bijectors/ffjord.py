@@ -156,7 +156,7 @@ class FFJORD(flow_bijector.FlowBijector):
     self._penalties = penalties or Penalties()
     self._log_det_in_error = log_det_in_error
     seed = seeds.default_seed(seed)
-    self._record(seed=seed)
+    self._record(FFJORD, seed=seed)
     self._salt = weight_values.Salt(seed)
     with tf.name_scope(name) as scope:
       super().__init__(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -78,7 +79,7 @@ class FlowBijector(tfb.Bijector, configurable.Configurable):
       inverse_min_event_ndims=inverse_min_event_ndims,
       dtype=None if dtype is None else checks.as_dtype(dtype, type(self).__name__),
       validate_args=validate_args,
-      parameters=self.recorded_arguments if parameters is None else parameters,
+      parameters=self._recorded_arguments() if parameters is None else parameters,
       name=name,
     )
 
@@ -169,13 +170,18 @@ class FlowBijector(tfb.Bijector, configurable.Configurable):
 
   def get_config(self) -> dict[str, Any]:
     config = super().get_config()
+    salt = vars(self).get('_salt')
+    if salt is not None and 'seed' not in config:  # A subclass has chosen it.
+      config['salts'] = salt.numbers.tolist()
     return config if self._is_trainable else dict(config, trainable=False)
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> 'FlowBijector':
     config = dict(config)
-    is_trainable = config.pop('trainable', True)
+    is_trainable, salts = config.pop('trainable', True), config.pop('salts', None)
     bijector = super().from_config(config)
+    if salts is not None:
+      bijector._salt.numbers = np.asarray(salts, np.int32)
     if not is_trainable:
       bijector.trainable = False
     return bijector

@@ -50,6 +50,7 @@ class ChannelMask(configurable.Configurable):
       ValueError: if there is but one channel.
     """
     self.event_shape = shapes.as_event_shape(event_shape, 'ChannelMask')
+    self._record(ChannelMask, event_shape=list(self.event_shape))
     *space, channels = self.event_shape
     if channels < 2:
       raise ValueError(
@@ -92,6 +93,7 @@ class CheckerboardMask(configurable.Configurable):
       ValueError: if the height or the width is odd.
     """
     self.event_shape = shapes.as_event_shape(event_shape, 'CheckerboardMask')
+    self._record(CheckerboardMask, event_shape=list(self.event_shape))
     if len(self.event_shape) != 3 or any(n % 2 for n in self.event_shape[:2]):
       raise ValueError(
         f'CheckerboardMask expects an event shape [H, W, C] with even H and W; '

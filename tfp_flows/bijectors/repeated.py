@@ -62,6 +62,8 @@ class Repeated(tf_private.Following, reversible.Composition):
   their own.
   """
 
+  _is_recorded = False  # The steps go, and their weights with them.
+
   def __init__(
     self,
     steps: Sequence[tfb.Bijector],
@@ -90,7 +92,6 @@ class Repeated(tf_private.Following, reversible.Composition):
     reversible.check_memory(memory, steps)
     alike.check_repeatable(steps, memory)
     template = steps[0]
-    self._record(steps=None)  # They go, and their weights with them.
     # Of each step, what tells its noise from that of others.
     self._salt = weight_values.Salt([_salt_numbers(step) for step in steps])
     # Behind a function, as its own variables are none of this layer's.
@@ -101,6 +102,7 @@ class Repeated(tf_private.Following, reversible.Composition):
       super().__init__(
         forward_min_event_ndims=template.forward_min_event_ndims,
         dtype=template.dtype,
+        parameters=dict(name=name),
         name=scope,
       )
       self._weights = [stacking.stacked(column) for column in zip(*variables)]
@@ -113,9 +115,7 @@ class Repeated(tf_private.Following, reversible.Composition):
     """That of the first step, of which the others differ in weights and seeds."""
     with serialization.separately():
       step = serialization.serialize(self._template())
-    options = dict(
-      memory=self._memory, loop=self._loop, name=self.recorded_arguments['name']
-    )
+    options = dict(memory=self._memory, loop=self._loop, name=self.parameters['name'])
     if self._salt.numbers.size:
       options['salts'] = self._salt.numbers.tolist()
     return dict(step=step, count=self._count, **options)

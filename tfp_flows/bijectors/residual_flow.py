@@ -112,7 +112,7 @@ class ResidualFlow(flow_bijector.FlowBijector):
     checks.as_count(max_iterations, 'max_iterations', owner='ResidualFlow')
     self._tolerance, self._max_iterations = tolerance, max_iterations
     seed = seeds.default_seed(seed)
-    self._record(seed=seed)
+    self._record(ResidualFlow, seed=seed)
     self._salt = weight_values.Salt(seed)
     with tf.name_scope(name) as scope:
       super().__init__(

@@ -85,6 +85,7 @@ class Sequential(reversible.Composition):
         name=scope,
       )
       self._condition_scaling = None
+      self._condition_size = condition_size
       if condition_size is not None:
         checks.as_count(condition_size, 'condition_size', owner='Sequential')
         self._condition_scaling = _Scaling(condition_size, self.dtype)
@@ -92,7 +93,7 @@ class Sequential(reversible.Composition):
   @property
   def condition_size(self) -> int | None:
     """`K`, if the condition is standardized."""
-    return self.parameters.get('condition_size')
+    return self._condition_size
 
   @property
   def condition_variables(self) -> list[tf.Variable]:

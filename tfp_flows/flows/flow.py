@@ -53,7 +53,7 @@ class Flow(density_lib.Transformed, configurable.Configurable):
       bijector,
       kwargs_split_fn=_all_to_bijector,
       validate_args=validate_args,
-      parameters=self.recorded_arguments,
+      parameters=self._recorded_arguments(),
       name=name,
     )
 
@@ -134,7 +134,7 @@ class _Given(tfp_private.TransformedDistribution, configurable.Configurable):
         self._density.bijectors, self._density.base.event_shape, self._condition
       ),
       validate_args=validate_args,
-      parameters=self.recorded_arguments,
+      parameters=self._recorded_arguments(),
       name=name or f'{distribution.name}_given',
     )
 

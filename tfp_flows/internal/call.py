@@ -1,8 +1,9 @@
 """What surrounds a call of a flow: what it is given, and who is told of what it does.
 
-All of it is in one `Call` of one context variable, and each thread has its own. Layers
-come to it by `FlowBijector._weight` and `_report`, by `estimation.current()` and by
-`reports.innermost()`; users by `tff.estimation` and `tff.flow_report`.
+All of it is in one `Call` of one context variable. Each thread has its own, and each
+task; what copies a context, as `asyncio.to_thread`, takes the blocks around it along.
+Layers come to it by `FlowBijector._weight` and `_report`, by `estimation.current()` and
+by `reports.innermost()`; users by `tff.estimation` and `tff.flow_report`.
 """
 
 import contextlib
@@ -43,8 +44,11 @@ def current() -> Call:
 @contextlib.contextmanager
 def within(**changes: Any) -> Iterator[None]:
   """Inside of it some of the fields of the `Call` are others."""
-  token = _current.set(dataclasses.replace(current(), **changes))
+  before = current()
+  _current.set(dataclasses.replace(before, **changes))
   try:
     yield
   finally:
-    _current.reset(token)
+    # The others may be of blocks that were entered since, and are not left yet.
+    kept = {name: getattr(before, name) for name in changes}
+    _current.set(dataclasses.replace(current(), **kept))

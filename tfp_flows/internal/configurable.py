@@ -1,10 +1,8 @@
 """Objects that note what they are made of, and are saved by it."""
 
-import contextlib
-import dataclasses
 import functools
 import inspect
-import types
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,11 +16,17 @@ __all__ = ['Configurable']
 class Configurable:
   """A base of classes that Keras can serialize.
 
-  What the constructor of an object is called with is recorded, `recorded_arguments`.
+  What the constructor of an object is called with is recorded, and is what the object
+  is saved by. A constructor that does more than its signature says may have another
+  property `parameters`, or give them to a base of TensorFlow Probability.
+
   Classes of this package are registered with Keras, others need its decorator.
   """
 
-  def __init_subclass__(cls, **kwargs):
+  # Whether it is recorded: not of what shall not keep what it was made of.
+  _is_recorded = True
+
+  def __init_subclass__(cls, **kwargs: Any):
     super().__init_subclass__(**kwargs)
     if '__init__' in vars(cls):
       setattr(cls, '__init__', _recording(cls.__init__))  # noqa: B010
@@ -30,22 +34,41 @@ class Configurable:
       keras.saving.register_keras_serializable('tfp_flows')(cls)
 
   @property
-  def recorded_arguments(self) -> dict[str, Any]:
-    """The arguments of the constructor by name, defaults included."""
-    record = vars(self).get('_recorded')
-    return dict(record.arguments) if record else {}
+  def parameters(self) -> dict[str, Any]:
+    """What the object is made of: arguments of its constructor by their names."""
+    return self._recorded_arguments() or {}
 
-  def _record(self, **arguments: Any) -> None:
-    """For constructors that choose what is left open, as a seed."""
-    vars(self)['_recorded'].arguments.update(arguments)
+  def _recorded_arguments(self) -> dict[str, Any] | None:
+    """The arguments, defaults included; None if no constructor of ours has seen them.
+
+    So it is with dataclasses, and where another base has the constructor.
+    """
+    record = vars(self).get('_recorded')
+    return dict(record.arguments) if record else None
+
+  def _record(self, cls: type, **arguments: Any) -> None:
+    """For the constructor of `cls`, which chooses what is left open, as a seed.
+
+    Subclasses whose constructors are others have other arguments.
+    """
+    record = vars(self).get('_recorded')
+    if record and _recorder(type(self)) is vars(cls)['__init__']:
+      record.arguments.update(arguments)
 
   def get_config(self) -> dict[str, Any]:
     """The arguments of the constructor, as JSON has them.
 
     Raises:
-      ValueError: if there is one that cannot be saved, as a lambda.
+      ValueError: if there is one that cannot be saved, as a lambda, or is not known.
     """
-    return serialization.serialize_arguments(_unlike_private_defaults(self))
+    record = vars(self).get('_recorded')
+    if record and record.has_others:
+      raise ValueError(
+        f'Expected arguments with names; {type(self).__name__} was created with '
+        f'others, of its `*args`. Give them names, or save the weights only.'
+      )
+    arguments = serialization.arguments_of(type(self), self.parameters, more=True)
+    return serialization.serialize_arguments(arguments)
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> Any:
@@ -53,53 +76,66 @@ class Configurable:
     return cls(**serialization.deserialize_arguments(config))
 
 
-@dataclasses.dataclass
 class _Record:
   """Hides arguments from TensorFlow, which takes variables in a dictionary for own."""
 
-  arguments: dict[str, Any]
+  def __init__(self, arguments: dict[str, Any], has_others: bool):
+    self.arguments, self.has_others = arguments, has_others
 
 
-def _recording(init):
+def _recording(init: Callable[..., None]) -> Callable[..., None]:
   """A constructor that notes what an object is made of before it is."""
   signature = inspect.signature(init)
 
   @functools.wraps(init)
   def recording(self, *args, **kwargs):
-    # The first is that of the class itself, those of its bases follow.
-    if '_recorded' not in vars(self):
-      with contextlib.suppress(TypeError):  # `init` will say so.
+    if type(self)._is_recorded and _recorder(type(self)) is recording:
+      try:
         bound = signature.bind(self, *args, **kwargs)
+      except TypeError:  # `init` says so, better.
+        bound = None
+      if bound is not None:
         bound.apply_defaults()
-        record = _Record(_by_name(signature, bound.arguments))
+        record = _Record(*_by_name(signature, bound.arguments))
+        # Past TensorFlow, which would track it.
         object.__setattr__(self, '_recorded', record)
     init(self, *args, **kwargs)
 
   return recording
 
 
+def _recorder(cls: type) -> Any:
+  """The constructor of `cls` whose signature names the arguments.
+
+  One that passes on whatever it is given, `(*args, **kwargs)`, leaves it to its base.
+  """
+  for base in cls.__mro__:
+    init = vars(base).get('__init__')
+    if init is not None and not _passes_on(init):
+      return init
+  return None
+
+
+@functools.cache
+def _passes_on(init):
+  parameters = list(inspect.signature(init).parameters.values())[1:]
+  return any(p.kind is p.VAR_POSITIONAL for p in parameters) and all(
+    p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters
+  )
+
+
 def _by_name(signature, arguments):
+  """Arguments by their names, and whether there are any without one."""
   found: dict[str, Any] = {}
+  has_others = False
   for name, parameter in list(signature.parameters.items())[1:]:
     value = arguments[name]
     if parameter.kind is parameter.VAR_KEYWORD:
       found |= value
+    elif parameter.kind is parameter.VAR_POSITIONAL:
+      has_others = bool(value)
     else:
-      # Whoever owns an array may write to it.
-      found[name] = value.copy() if isinstance(value, np.ndarray) else value
-  return found
-
-
-def _unlike_private_defaults(value):
-  """What `value` was made of, but for defaults that are functions without a name.
-
-  TensorFlow Probability has such.
-  """
-  defaults = inspect.signature(type(value).__init__).parameters
-  return {
-    name: argument
-    for name, argument in value.recorded_arguments.items()
-    if not isinstance(argument, types.FunctionType)
-    or name not in defaults
-    or argument is not defaults[name].default
-  }
+      # Whoever owns an array or a list may write to it.
+      is_open = isinstance(value, np.ndarray) or type(value) is list
+      found[name] = value.copy() if is_open else value
+  return found, has_others

@@ -25,7 +25,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.internal import names
 
-__all__ = ['deserialize', 'separately', 'serialize']
+__all__ = ['arguments_of', 'deserialize', 'separately', 'serialize']
 
 _PACKAGE = 'tfp_flows.'
 _NAMESPACES = {
@@ -248,6 +248,8 @@ def _encode_dict(value):
 
 def _encode_named(value):
   """A function or class, by its name."""
+  if isinstance(value, type) and issubclass(value, np.generic):
+    return dict(type='dtype', name=tf.as_dtype(value).name)
   if names.public(value.__qualname__) is value:
     return dict(type='public', name=value.__qualname__)
   if names.private(value.__qualname__) is value:
@@ -307,7 +309,7 @@ def _encode_tfp(value):
   for namespace, (module, base) in _NAMESPACES.items():
     cls = getattr(module, name, None)
     if isinstance(value, base) and cls is not None:
-      arguments = _arguments(cls, _tfp_parameters(value, cls))
+      arguments = arguments_of(cls, _tfp_parameters(value, cls))
       items = {k: serialize(v, f'.{k}') for k, v in arguments.items()}
       return dict(type='tfp', name=f'{namespace}.{name}', arguments=items)
   raise _error(value, 'Bijectors, distributions and solvers can be.')
@@ -338,8 +340,19 @@ def _decode_tfp(node):
   return cls(**deserialize_arguments(node['arguments']))
 
 
-def _arguments(cls, parameters):
-  """Those of `parameters` that the constructor of `cls` takes."""
+def arguments_of(
+  cls: Any, parameters: dict[str, Any] | None, more: bool = False
+) -> dict[str, Any]:
+  """Those of `parameters` that the constructor of `cls` takes.
+
+  Args:
+    cls: the class.
+    parameters: by their names.
+    more: whether those that it has no name for go to its `**kwargs`, if it has them.
+
+  Raises:
+    ValueError: if there is one that it needs and that is not there.
+  """
   known = inspect.signature(cls.__init__).parameters
   parameters, found = parameters or {}, {}
   for name, parameter in list(known.items())[1:]:
@@ -350,14 +363,18 @@ def _arguments(cls, parameters):
     if name not in parameters:
       raise ValueError(
         f'Expected {cls.__name__} to know the argument {name!r} that it was created '
-        f'with; received {list(parameters)}. Pass `parameters=dict(locals())` to the '
-        f'constructor of its base.'
+        f'with; received {list(parameters)}. Let the class have a constructor '
+        f'with that argument, or pass `parameters=dict(locals())` to that of its base.'
       )
     value = parameters[name]
     # A default of TensorFlow Probability may be a function that has no public name.
     if value is parameter.default and isinstance(value, types.FunctionType):
       continue
     found[name] = value
+  keywords = [k for k, p in known.items() if p.kind is p.VAR_KEYWORD]
+  if more and keywords:
+    found |= found.pop(keywords[0], {})
+    found |= {k: v for k, v in parameters.items() if k not in known}
   return found
 
 

@@ -142,5 +142,6 @@ def substituted(
       raise ValueError(
         f'Expected the layers of {module.name} to read their variables as those of '
         f'tfp_flows or Keras do, so that others can take their place; '
-        f'{variable.name} was read directly. Use Sequential, not Repeated.'
+        f'{variable.name} was read directly. Read it by `self._weight(variable)`, or '
+        f'use Sequential, not Repeated.'
       )

@@ -20,6 +20,9 @@ from tfp_flows.runs.options import UsageError
 __all__ = ['evaluate', 'report', 'warn_of_repeating']
 
 
+_PARTS = ('train', 'validation', 'test')
+
+
 def evaluate(
   options: Options, part: str = 'test', num_samples: int = 1, num_estimates: int = 0
 ) -> None:
@@ -34,6 +37,8 @@ def evaluate(
   Raises:
     UsageError: if there is no such run, or it is of other options.
   """
+  if part not in _PARTS:
+    raise UsageError(f'Expected part to be one of {_PARTS}; received {part!r}.')
   workdir = workdir_lib.Workdir(options)
   workdir.check_same_model()
   data = loading.load_trained_data(workdir.options, workdir)

@@ -28,6 +28,9 @@ from tfp_flows.runs.options import UsageError
 __all__ = ['compiled_model', 'export', 'name_of']
 
 
+_FORMATS = {'data', 'saved_model', 'stablehlo'}
+
+
 def export(
   options: Options,
   formats: Collection[str] = ('saved_model', 'stablehlo'),
@@ -42,6 +45,11 @@ def export(
     folder: gets a folder of each name; None is `export/` in the workdir.
     overwrite: whether an earlier export is replaced.
   """
+  formats = {formats} if isinstance(formats, str) else set(formats)
+  if not formats or formats - _FORMATS:
+    raise UsageError(
+      f'Expected formats of {sorted(_FORMATS)}; received {sorted(formats)}.'
+    )
   if 'stablehlo' in formats and not options.epochs:
     raise UsageError(
       'Expected --epochs=N, over which the learning rate of the exported training step '

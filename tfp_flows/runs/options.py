@@ -4,9 +4,13 @@ import dataclasses
 import functools
 import importlib.resources
 import math
+import numbers
+import os
 import types
 import typing
 from typing import Any
+
+import numpy as np
 
 __all__ = ['FIXED', 'FREE', 'Options', 'UsageError', 'configs', 'type_of']
 
@@ -147,7 +151,11 @@ class Options:
   )
   picture_every: int = _free(10, 'Epochs between pictures; 0: at the end.', 0)
   num_samples: int = _free(
-    64, 'How many samples are drawn; a picture shows the first ones.', 1, 10**7
+    64,
+    'How many samples are drawn. A picture of images shows the first ones, others show '
+    'as many samples as data.',
+    1,
+    10**7,
   )
   temperature: float = _free(1.0, 'Scales the latents of samples.', 0.0)
 
@@ -227,14 +235,19 @@ def _checked(field, value):
   kind, meta = type_of(field), field.metadata
   if value is None and _may_be_none(field):
     return None
-  if kind is tuple and isinstance(value, (list, tuple)):
-    value = tuple(value)
-  elif kind is float and type(value) is int:
-    value = float(value)
+  value = _as_kind(value, kind)
   if type(value) is not kind:
-    raise UsageError(
-      f'Expected {field.name} to be of type {kind.__name__}; received {value!r}.'
-    )
+    name = 'list of str' if kind is tuple else kind.__name__
+    raise UsageError(f'Expected {field.name} to be a {name}; received {value!r}.')
+  for text in value if kind is tuple else [value]:
+    is_text = isinstance(text, str)
+    if (kind is tuple and not is_text) or (
+      is_text and text != ''.join(text.splitlines())
+    ):
+      raise UsageError(
+        f'Expected {field.name} as text on one line, as a flagfile has it; received '
+        f'{text!r}.'
+      )
   if meta['choices'] and value not in meta['choices']:
     raise UsageError(
       f'Expected {field.name} to be one of {", ".join(meta["choices"])}; received '
@@ -245,6 +258,25 @@ def _checked(field, value):
     high = _LARGEST if meta['high'] is None else meta['high']
     if not (math.isfinite(value) and low <= value <= high):
       raise UsageError(f'Expected {field.name} in [{low}, {high}]; received {value!r}.')
+  return value
+
+
+def _as_kind(value, kind):
+  """`value` as Python's own number, text or tuple, if it is one of others."""
+  if kind is tuple and isinstance(value, (list, tuple)):
+    return tuple(value)
+  if kind is str and isinstance(value, os.PathLike):
+    return os.fspath(value)
+  if isinstance(value, (bool, np.bool_)):
+    return bool(value)
+  is_number = isinstance(value, numbers.Integral) or (
+    kind is float and isinstance(value, numbers.Real)
+  )
+  if kind in (int, float) and is_number:
+    try:
+      return kind(value)
+    except OverflowError:
+      return float('inf')
   return value
 
 

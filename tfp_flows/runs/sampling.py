@@ -32,7 +32,7 @@ def sample(options: Options, output: str | None = None) -> None:
   samples = draw_samples(model, data, workdir.options)
   np.save(f'{path}.npy', samples)
   draw_picture(model, data, f'{path}.png', workdir, samples)
-  print(f'{len(samples)} samples in {path}.npy, their picture in {path}.png')
+  print(f'{len(samples)} samples in {path}.npy, a picture in {path}.png')
 
 
 def draw_picture(
