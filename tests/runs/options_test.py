@@ -70,19 +70,19 @@ def test_identity_is_of_what_numbers_depend_on():
 @pytest.mark.parametrize(
   ('wrong', 'message'),
   [
-    (dict(epochs=1.5), 'epochs to be a int; received 1.5'),
-    (dict(epochs=True), 'epochs to be a int; received True'),
+    (dict(epochs=1.5), 'epochs of type int; received 1.5'),
+    (dict(epochs=True), 'epochs of type int; received True'),
     (dict(epochs=-1), r'epochs in \[0, 2147483647\]; received -1'),
     (dict(seed=2**31), 'seed in'),
     (dict(learning_rate=float('nan')), 'learning_rate in'),
     (dict(dtype='float16'), "dtype to be one of float32, float64; received 'float16'"),
-    (dict(model=None), 'model to be a str; received None'),
-    (dict(arg='num_steps=3'), "arg to be a list of str; received 'num_steps=3'"),
+    (dict(model=None), 'model of type str; received None'),
+    (dict(arg='num_steps=3'), "arg of type list of str; received 'num_steps=3'"),
     (dict(arg=[1]), 'arg as text on one line.*received 1'),
     (dict(arg=['a=1\n']), 'arg as text on one line'),
     (dict(dataset='a\n--epochs=3'), 'dataset as text on one line'),
     (dict(learning_rate=10**400), 'learning_rate in'),
-    (dict(jit=1), 'jit to be a bool; received 1'),
+    (dict(jit=1), 'jit of type bool; received 1'),
   ],
 )
 def test_values_that_no_run_can_have(wrong, message):

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from tests.bin import commands
+from tfp_flows import data
 from tfp_flows import runs
 from tfp_flows.bin import train
+from tfp_flows.runs import pictures
+from tfp_flows.runs import sampling
 from tfp_flows.runs import training
+from tfp_flows.runs import workdir
 
 OPTIONS = dict(dataset='moons', model='real_nvp', num_points=300, epochs=2, jit=False)
 
@@ -48,8 +52,6 @@ def test_the_other_commands(options, capsys):
 
 
 def test_a_picture_has_as_many_samples_as_points(options, monkeypatch):
-  from tfp_flows.runs import pictures
-
   shown = []
   monkeypatch.setattr(
     pictures.plots, 'save_density', lambda path, flow, x, y: shown.append((x, y))
@@ -59,6 +61,19 @@ def test_a_picture_has_as_many_samples_as_points(options, monkeypatch):
   assert len(points) > 5
   assert len(samples) == len(points)
   assert len(np.load(f'{options.workdir}/sample.npy')) == 5
+
+
+def test_a_picture_takes_no_more_images_than_it_shows(tmp_path, monkeypatch):
+  drawn = []
+  monkeypatch.setattr(
+    sampling, 'draw_samples', lambda *args: drawn.append(args[-1]) or np.zeros([1])
+  )
+  monkeypatch.setattr(pictures, 'draw', lambda *args: None)
+  images = data.Description(event_shape=(8, 8, 1), num_bins=17)
+  for count in (5, 10**6):
+    run = workdir.Workdir(runs.Options(workdir=str(tmp_path), num_samples=count))
+    sampling.draw_picture(None, images, 'x.png', run)
+  assert drawn == [5, 1024]
 
 
 def test_runs_of_other_options_are_refused(options):

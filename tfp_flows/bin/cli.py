@@ -16,6 +16,7 @@ from absl import flags
 from absl import logging
 
 from tfp_flows.runs.options import UsageError
+from tfp_flows.runs.options import config_path
 from tfp_flows.runs.options import configs
 
 __all__ = ['expand_config', 'fail', 'run', 'stop_now']
@@ -50,11 +51,7 @@ def expand_config(argv: Sequence[str]) -> list[str]:
     if not has_value and rest:
       name = rest.pop(0)
       expanded.append(name)
-    if name not in configs():
-      raise UsageError(
-        f'Expected --config to be one of {", ".join(configs())}; received {name!r}.'
-      )
-    expanded.append(f'--flagfile={configs()[name]}')
+    expanded.append(f'--flagfile={config_path(name)}')
   return expanded
 
 
@@ -172,7 +169,6 @@ def _guarded(main):
     import keras  # Slow: only once the flags are known to be good.
     import tensorflow as tf
 
-  keras.utils.set_random_seed(flags.FLAGS.seed)
   # Keras would bury the message of an error under the arguments of its layers.
   keras.config.disable_traceback_filtering()
   tf.get_logger().setLevel('ERROR')

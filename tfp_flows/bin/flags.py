@@ -27,14 +27,11 @@ def _define(field):
     _check_number(name)
 
 
-_LARGEST = 2**31 - 1
-
-
 def _check_number(name):
   flags.register_validator(
     name,
-    lambda value: value is None or abs(value) <= _LARGEST,  # NaN is not.
-    message=f'Expected a finite number, at most {_LARGEST} in size.',
+    lambda value: value is None or abs(value) <= options_lib.LARGEST,  # NaN is not.
+    message=f'Expected a finite number, at most {options_lib.LARGEST} in size.',
   )
 
 

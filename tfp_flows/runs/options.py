@@ -12,9 +12,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['FIXED', 'FREE', 'Options', 'UsageError', 'configs', 'type_of']
+__all__ = [
+  'FIXED',
+  'FREE',
+  'LARGEST',
+  'Options',
+  'UsageError',
+  'config_path',
+  'configs',
+  'type_of',
+]
 
-_LARGEST = 2**31 - 1
+LARGEST = 2**31 - 1  # Of all numbers.
 
 
 class UsageError(ValueError):
@@ -170,11 +179,7 @@ class Options:
     Raises:
       UsageError: if there is no configuration of that name.
     """
-    if name not in configs():
-      raise UsageError(
-        f'Expected --config to be one of {", ".join(configs())}; received {name!r}.'
-      )
-    with open(configs()[name]) as file:
+    with open(config_path(name)) as file:
       found = _of_lines(file.read().splitlines())
     return cls(**dict(config=name) | found | values)
 
@@ -219,6 +224,20 @@ def configs() -> dict[str, str]:
   }
 
 
+def config_path(name: str) -> str:
+  """The flagfile of a named configuration.
+
+  Raises:
+    UsageError: if there is no configuration of that name.
+  """
+  known = configs()
+  if name not in known:
+    raise UsageError(
+      f'Expected --config to be one of {", ".join(known)}; received {name!r}.'
+    )
+  return known[name]
+
+
 def type_of(field: dataclasses.Field[typing.Any]) -> type[typing.Any]:
   """What the value of a field is, if it is not None."""
   kinds = typing.get_args(field.type) if _may_be_none(field) else (field.type,)
@@ -238,7 +257,7 @@ def _checked(field, value):
   value = _as_kind(value, kind)
   if type(value) is not kind:
     name = 'list of str' if kind is tuple else kind.__name__
-    raise UsageError(f'Expected {field.name} to be a {name}; received {value!r}.')
+    raise UsageError(f'Expected {field.name} of type {name}; received {value!r}.')
   for text in value if kind is tuple else [value]:
     is_text = isinstance(text, str)
     if (kind is tuple and not is_text) or (
@@ -254,8 +273,8 @@ def _checked(field, value):
       f'{value!r}.'
     )
   if kind in (int, float):
-    low = -_LARGEST if meta['low'] is None else meta['low']
-    high = _LARGEST if meta['high'] is None else meta['high']
+    low = -LARGEST if meta['low'] is None else meta['low']
+    high = LARGEST if meta['high'] is None else meta['high']
     if not (math.isfinite(value) and low <= value <= high):
       raise UsageError(f'Expected {field.name} in [{low}, {high}]; received {value!r}.')
   return value

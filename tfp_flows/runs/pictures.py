@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from tfp_flows.runs import plots
 from tfp_flows.runs import workdir as workdir_lib
 from tfp_flows.runs.options import Options
 
-__all__ = ['draw', 'points_of']
+__all__ = ['draw', 'most_images', 'points_of']
 
 # What a picture shows at most.
 _MOST_POINTS = 5000
@@ -62,7 +63,7 @@ def draw(
     points: `points_of(data)`.
   """
   if len(data.event_shape) == 3:
-    shown = samples[: _most_images(data.event_shape)]
+    shown = samples[: most_images(data.event_shape)]
     plots.save_image_grid(path, shown, model.num_bins or 256)
     return
   if data.event_shape == (2,) and data.mean is None:
@@ -75,6 +76,7 @@ def draw(
     plots.save_histograms(path, samples, points, names=data.columns)
 
 
-def _most_images(shape):
+def most_images(shape: Sequence[int]) -> int:
+  """How many images of a shape a picture shows at most."""
   height, width, _ = shape
   return max(1, min(_MOST_IMAGES, _MOST_PIXELS // (height * width)))

@@ -51,8 +51,11 @@ def draw_picture(
     workdir: of the run.
     samples: to be shown; where there are too few of them, others are drawn.
   """
-  points = pictures.points_of(data, workdir)
-  count = workdir.options.num_samples if points is None else len(points)
+  points, count = pictures.points_of(data, workdir), workdir.options.num_samples
+  if points is not None:
+    count = len(points)
+  elif len(data.event_shape) == 3:
+    count = min(count, pictures.most_images(data.event_shape))
   if samples is None or len(samples) < count:
     samples = draw_samples(model, data, workdir.options, count)
   pictures.draw(model, data, samples, path, workdir.options, points)
