@@ -1,7 +1,9 @@
 """What is noted of a constructor, and by which names files know it."""
 
+import gc
 import json
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -67,9 +69,22 @@ def test_records_hide_no_variables_and_can_be_pickled():
   assert mask.parameters == dict(event_shape=[4], invert=True)
 
 
-def test_a_repeated_forgets_the_steps_that_it_was_made_of():
-  repeated = tff.Repeated([tff.ActNorm([2]) for _ in range(3)])
+@pytest.mark.parametrize('make', [tff.Repeated, lambda steps: Made(steps)])
+def test_a_repeated_forgets_the_steps_that_it_was_made_of(make):
+  steps = [tff.ActNorm([2]) for _ in range(3)]
+  last = weakref.ref(steps[-1])
+  repeated = make(steps)
+  del steps
+  gc.collect()
+  assert last() is None
   assert 'steps' not in repeated.parameters
+
+
+class Made(tff.Repeated):
+  """Has another constructor."""
+
+  def __init__(self, blocks):
+    super().__init__(blocks)
 
 
 def nodes(config):
