@@ -83,7 +83,7 @@ def test_validate_args_and_names_and_repr():
 
 
 def test_copy_of_a_bijector_has_its_parameters():
-  squeeze = tff.Squeeze(3, order='real_nvp')
+  squeeze = tff.Squeeze(3, pixel_order='real_nvp')
   assert squeeze.parameters['block_size'] == 3
   assert squeeze.copy().forward_event_shape([3, 3, 1]) == [1, 1, 9]
 

@@ -89,7 +89,7 @@ def grid(data: str, builder: str, **options) -> Iterator[Row]:
 def own_rows() -> list[Row]:
   """The rows that only this library has."""
   rows = []
-  couplings = dict(coupling=['affine', 'additive', 'spline'])
+  couplings = dict(transformer=['affine', 'additive', 'spline'])
   for data in DATA:
     sizes = dict(num_steps=[4, 8, 16, 32], width=[64, 256])
     rows += grid(data, 'glow', **couplings, **sizes)

@@ -47,12 +47,12 @@ def make_blocks(workload, log_det):
   if workload == 'mlp':
     shape, x = [2], 2 * rng.standard_normal((512, 2))
     make = lambda i: tff.LipschitzMLP(  # noqa: E731
-      shape, [128] * 3, coeff=0.9, seed=i
+      shape, [128] * 3, lipschitz=0.9**4, seed=i
     )
     count = 16
   else:
     shape, x = [28, 28, 1], rng.uniform(size=(32, 28, 28, 1))
-    make = lambda i: tff.LipschitzConvNet(shape, 64, coeff=0.9, seed=i)  # noqa: E731
+    make = lambda i: tff.LipschitzConvNet(shape, 64, lipschitz=0.9**3, seed=i)  # noqa: E731
     count = 4
   blocks = [tff.ResidualFlow(make(i), shape, log_det, seed=i) for i in range(count)]
   return blocks, tf.constant(x, tf.float32)
@@ -95,11 +95,11 @@ def make_inverse(blocks, x):
     branch, last = block.branch, block.branch._linears[-1]
     rng = np.random.default_rng(i)
     last.kernel.assign(rng.standard_normal(last.kernel.shape))
-    last.coeff = 1e6  # Its scale is set here, not by its norm.
+    last.lipschitz = 1e6  # Its scale is set here, not by its norm.
     stretch = tf.reduce_max(
       math.jacobian_norm(branch, y, block.forward_min_event_ndims, seed)
     )
-    last.kernel.assign(last.kernel * branch.max_lipschitz / stretch)
+    last.kernel.assign(last.kernel * branch.lipschitz / stretch)
     y += branch(y)
   branch = tf.math.reduce_std(blocks[0].branch(x)) / tf.math.reduce_std(x)
   print(f'branch: {float(branch):.3f} of the standard deviation of x')

@@ -123,7 +123,7 @@ def test_layers_have_noise_of_their_own():
 
 def test_more_samples_have_less_variance():
   def deviation(count):
-    estimator = tff.HutchinsonTrace(num_samples=count)
+    estimator = tff.HutchinsonTrace(num_probes=count)
     layer = perturbed(trace=tff.Trace(estimator), solver=tff.RungeKutta4(4))
     x = tf.repeat(test_util.normal([1, 3]), 4000, axis=0)
     with tff.estimation(seed=1, training=True):
@@ -324,7 +324,7 @@ def test_a_stack_is_a_density():
 
 @pytest.mark.parametrize('solver', ['rk4', 'bdf'])
 def test_other_solvers(solver):
-  options = dict(hidden=[4], training='exact', seed=0, dtype='float64')
+  options = dict(hidden=[4], trace='exact', seed=0, dtype='float64')
   flow = tff.ffjord([2], solver=solver, tolerance=1e-8, num_steps=40, **options)
   reference = tff.ffjord([2], tolerance=1e-10, **options)
   for model in (flow, reference):
@@ -382,7 +382,7 @@ def test_penalties_are_in_the_gradient_and_not_in_the_loss():
   x = test_util.normal([40, 2], 'float32').numpy()
 
   def first_epoch(kinetic):
-    flow = tff.ffjord([2], hidden=[8], kinetic=kinetic, training='exact', seed=0)
+    flow = tff.ffjord([2], hidden=[8], kinetic=kinetic, trace='exact', seed=0)
     model = tff.FlowModel(flow, seed=0)
     model.compile(keras.optimizers.SGD(1e-2), run_eagerly=True)
     history = model.fit(x, batch_size=40, epochs=1, verbose=0).history
@@ -415,7 +415,7 @@ def test_the_way_from_the_base_to_the_data():
   from tfp_flows.model import paths
 
   flow = tff.ffjord(
-    [2], num_blocks=2, hidden=[6], training='exact', normalization='none', seed=0
+    [2], num_blocks=2, hidden=[6], trace='exact', normalization='none', seed=0
   )
   test_util.perturb(flow, 0.3)
   x = test_util.normal([5, 2], 'float32')

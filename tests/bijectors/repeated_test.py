@@ -296,7 +296,10 @@ def test_steps_that_would_be_wrong_are_refused(steps, memory, message):
     (lambda: [], 'at least one step; received none'),
     (lambda: [step(), step(size=6)], 'step 1 differs from step 0. Use Sequential'),
     (lambda: [step(), tff.ActNorm([4])], 'step 1 differs from step 0'),
-    (lambda: [residual(0), residual(1, coeff=0.5)], 'step 1 differs from step 0'),
+    (
+      lambda: [residual(0), residual(1, lipschitz=0.5**2)],
+      'step 1 differs from step 0',
+    ),
   ],
 )
 def test_steps_that_cannot_be_repeated_are_refused(steps, message):
@@ -323,7 +326,7 @@ def test_steps_that_need_their_activations_are_refused(steps, message):
 
 
 def residual(seed, log_det=None, **options):
-  options = dict(coeff=0.8) | options
+  options = dict(lipschitz=0.8**2) | options
   branch = tff.LipschitzMLP([3], [6], zero_last=False, seed=seed, **options)
   return tff.ResidualFlow(branch, [3], log_det, seed=100 + seed)
 

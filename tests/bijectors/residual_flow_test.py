@@ -13,20 +13,22 @@ EXACT = tff.LogDet(tff.ExactLogDet())
 ROULETTE = tff.LogDet(tff.RouletteLogDet(), tff.RouletteLogDet())
 
 
-def mlp(size=3, dtype='float64', coeff=0.88, scale=1.0, **options):
+def mlp(size=3, dtype='float64', lipschitz=0.88**3, scale=1.0, **options):
   network = tff.LipschitzMLP(
-    size, hidden=(8, 8), coeff=coeff, seed=0, dtype=dtype, **options
+    size, hidden=(8, 8), lipschitz=lipschitz, seed=0, dtype=dtype, **options
   )
   return perturbed(network, scale)
 
 
 def conv_net(dtype='float64', scale=1.0):
-  network = tff.LipschitzConvNet([4, 4, 2], width=6, coeff=0.88, seed=0, dtype=dtype)
+  network = tff.LipschitzConvNet(
+    [4, 4, 2], width=6, lipschitz=0.88**3, seed=0, dtype=dtype
+  )
   return perturbed(network, scale)
 
 
 def perturbed(network, scale=1.0, seed=0):
-  """Moves the weights; the norms of the linear layers reach `coeff`."""
+  """Moves the weights; the norms of the linear layers reach their bounds."""
   rng = np.random.default_rng(seed)
   for v in network.trainable_variables:
     v.assign_add(scale * rng.standard_normal(v.shape))
@@ -182,7 +184,7 @@ def test_what_has_no_inverse_raises():
   y = tf.constant([[-1.0, -2.0], [1.0, -2.0], [0.5, 3.0]], tf.float64)
   message = (
     r'expects g to be a contraction; after 30 iterations 2 examples have residuals '
-    r'up to 3.*`tff.update_norms`.*coeff.*max_iterations.*; `solve`'
+    r'up to 3.*`tff.update_norms`.*`lipschitz`.*max_iterations.*; `solve`'
   )
   with pytest.raises(ValueError, match=message):
     flow.inverse(y)
@@ -237,21 +239,21 @@ def test_gradient_is_nan_where_it_does_not_converge():
 
 
 def test_infinite_variance_warns():
-  branch = tff.LipschitzMLP(3, hidden=(4,), coeff=0.99, seed=0)
+  branch = tff.LipschitzMLP(3, hidden=(4,), lipschitz=0.99**2, seed=0)
   message = (
     r'finite only for Lipschitz constants below 0.7071; that of the branch may be '
     r'0.9801. Pass geometric\(p\) with p < 0.0394'
   )
   with pytest.warns(UserWarning, match=message) as record:
     tff.ResidualFlow(branch, [3])
-  assert 1 - branch.max_lipschitz**2 == pytest.approx(0.0394, abs=1e-4)
+  assert 1 - branch.lipschitz**2 == pytest.approx(0.0394, abs=1e-4)
   assert len(record) == 1
   assert record[0].filename == __file__
 
 
 def test_finite_variance_does_not_warn():
   # Warnings are errors.
-  branch = tff.LipschitzMLP(3, hidden=(4,), coeff=0.99, seed=0)
+  branch = tff.LipschitzMLP(3, hidden=(4,), lipschitz=0.99**2, seed=0)
   for training in (
     tff.ExactLogDet(),
     tff.TruncatedLogDet(),
@@ -260,7 +262,7 @@ def test_finite_variance_does_not_warn():
     constant(0.0),
   ):
     tff.ResidualFlow(branch, [3], tff.LogDet(training))
-  tff.ResidualFlow(tff.LipschitzMLP(3, hidden=(4,), coeff=0.84, seed=0), [3])
+  tff.ResidualFlow(tff.LipschitzMLP(3, hidden=(4,), lipschitz=0.84**2, seed=0), [3])
   tff.ResidualFlow(lambda x: 0.99 * x, [3])
 
 
@@ -292,7 +294,7 @@ def test_evaluation_is_exact_for_few_dimensions():
   assert tff.LogDet().evaluation_of(64) == tff.ExactLogDet()
   assert tff.LogDet().evaluation_of(65) == tff.RouletteLogDet(tff.geometric(0.1), 20)
   other = tff.TruncatedLogDet(7)
-  assert tff.LogDet(evaluation=other).evaluation_of(65) == other
+  assert tff.LogDet(evaluation_estimator=other).evaluation_of(65) == other
   branch, x = mlp(), test_util.normal([2, 3])
   found = fldj(residual(branch, log_det=tff.LogDet()), x)
   np.testing.assert_array_equal(found, fldj(residual(branch, log_det=EXACT), x))
@@ -470,7 +472,7 @@ def test_any_callable_is_a_branch():
 
 
 def test_starts_as_the_identity():
-  flow = tff.ResidualFlow(tff.LipschitzMLP(3, hidden=(4, 4, 4), coeff=0.9), [3])
+  flow = tff.ResidualFlow(tff.LipschitzMLP(3, hidden=(4, 4, 4), lipschitz=0.9**4), [3])
   x = test_util.normal([4, 3], 'float32')
   np.testing.assert_array_equal(flow.forward(x), x)
   np.testing.assert_array_equal(fldj(flow, x), np.zeros(4))
@@ -494,7 +496,7 @@ def test_condition():
   )
   np.testing.assert_allclose(log_dets[0], expected, atol=1e-10)
   np.testing.assert_array_equal(flow.solve(y, condition).converged, [True] * 4)
-  with tff.estimation(0, estimator=tff.RouletteLogDet(num_samples=3)):
+  with tff.estimation(0, estimator=tff.RouletteLogDet(num_probes=3)):
     several = flow.forward_log_det_jacobian(tf.identity(x), 1, condition=condition)
   assert several.shape == (4,)
   with pytest.raises(ValueError, match=r'`condition` of shape \[..., 2\]'):
@@ -502,7 +504,7 @@ def test_condition():
 
 
 def test_batch_shapes():
-  flow = residual(log_det=tff.LogDet(tff.RouletteLogDet(num_samples=2)))
+  flow = residual(log_det=tff.LogDet(tff.RouletteLogDet(num_probes=2)))
   x = test_util.normal([2, 4, 3])
   for part in (x[0, 0], x[0], x):
     for training in (False, True):

@@ -7,7 +7,7 @@ import tfp_flows as tff
 
 def squeezed(order, shape=(1, 2, 2, 3)):
   x = tf.reshape(tf.range(np.prod(shape), dtype=tf.float32), shape)
-  return x.numpy(), tff.Squeeze(order=order).forward(x).numpy()
+  return x.numpy(), tff.Squeeze(pixel_order=order).forward(x).numpy()
 
 
 def test_glow_is_channel_major():
@@ -41,7 +41,7 @@ def test_odd_height_says_what_to_do():
   [
     ({'block_size': 1}, 'block_size >= 2; received 1'),
     ({'block_size': 2.5}, 'received 2.5'),
-    ({'order': 'nchw'}, "'glow' or 'real_nvp'; received 'nchw'"),
+    ({'pixel_order': 'nchw'}, "'glow' or 'real_nvp'; received 'nchw'"),
   ],
 )
 def test_bad_options(kwargs, message):

@@ -57,7 +57,7 @@ class _Shown(tf.Module):
 
 
 def residual():
-  branch = tff.LipschitzMLP([2], hidden=[8], coeff=0.7, seed=0)
+  branch = tff.LipschitzMLP([2], hidden=[8], lipschitz=0.7**2, seed=0)
   layer = tff.ResidualFlow(branch, [2], seed=0)
   test_util.perturb(layer, 0.3)
   tff.update_norms(layer)

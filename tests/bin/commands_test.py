@@ -460,7 +460,7 @@ def test_flags_that_are_wrong(capsys):
       "['ffjord', 'glow', 'maf', 'nice', 'real_nvp', 'residual_flow']; received 'vae'",
     ),
     (('--arg=depth=3',), "received 'depth=3'"),
-    (('--arg=coupling=cubic',), "received 'cubic'"),
+    (('--arg=transformer=cubic',), "received 'cubic'"),
     (('--dataset=nope',), "received 'nope'"),
     (('--dataset=mnist', '--data_dir=/nowhere'), 'not there. Pass the --data_dir'),
     (('--dataset=/nowhere/t.csv',), 'there is none at /nowhere/t.csv'),

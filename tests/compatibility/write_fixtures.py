@@ -83,7 +83,7 @@ BUILT = dict(
     condition_size=CONDITION,
   ),
   glow_image_spline=lambda: _image(
-    tff.glow, num_levels=2, num_steps=1, width=4, coupling='spline', loop=False
+    tff.glow, num_levels=2, num_steps=1, width=4, transformer='spline', loop=False
   ),
   glow_vector=lambda: tff.glow(
     [4], num_levels=2, num_steps=3, width=4, memory='reversible', seed=0
@@ -117,7 +117,7 @@ BUILT = dict(
     hidden=[4],
     trainable_time=True,
     normalization='moving_batch_norm',
-    training='normal',
+    trace='normal',
     tolerance=1e-3,
     seed=0,
   ),
@@ -205,7 +205,7 @@ def own_image():
       [tff.Squeeze(), tff.ActNorm([2, 2, 4]), tff.AffineCoupling(half, deep)]
     ),
     tff.Sequential(
-      [tff.Squeeze(order='real_nvp'), tff.Invertible1x1ConvLU([1, 1, 8], seed=0)]
+      [tff.Squeeze(pixel_order='real_nvp'), tff.Invertible1x1ConvLU([1, 1, 8], seed=0)]
     ),
   ]
   layers = [
@@ -225,15 +225,15 @@ def own_residual():
     tff.LogDet(tff.RouletteLogDet(tff.geometric(0.4)), tff.ExactLogDet()),
   ]
   options = [
-    dict(orders='learned', condition_size=CONDITION),
+    dict(norms='learned', condition_size=CONDITION),
     dict(activation='clip_swish', input_activation=False),
-    dict(orders=[2.0, 1.5, 2.0]),
+    dict(norms=[2.0, 1.5, 2.0]),
   ]
   layers = []
   for i, (kind, option) in enumerate(zip(kinds, options)):
-    branch = tff.LipschitzMLP([4], [4], coeff=0.5, seed=i, **option)
+    branch = tff.LipschitzMLP([4], [4], lipschitz=0.25, seed=i, **option)
     layers += [tff.ResidualFlow(branch, [4], kind, seed=i), tff.MovingBatchNorm([4])]
-  conv = tff.LipschitzConvNet([2, 2, 1], 4, (3, 1), coeff=0.5, seed=3)
+  conv = tff.LipschitzConvNet([2, 2, 1], 4, (3, 1), lipschitz=0.25, seed=3)
   layers += [
     tfb.Reshape([2, 2, 1], [4]),
     tff.ResidualFlow(conv, [2, 2, 1], tolerance=1e-5, max_iterations=200, seed=3),

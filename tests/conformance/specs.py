@@ -103,7 +103,7 @@ def res(mask, per_dim, dtype, conditional=False):
     mask.kept_shape,
     per_dim * mask.changed_shape[-1],
     width=6,
-    blocks=1,
+    num_blocks=1,
     condition_size=CONDITION_SIZE if conditional else None,
     seed=0,
     dtype=dtype,
@@ -233,7 +233,7 @@ def residual(event_shape, conditional=False, **options):
     branch = network(
       event_shape,
       hidden,
-      coeff=0.8,
+      lipschitz=0.8**2,
       condition_size=CONDITION_SIZE if conditional else None,
       seed=0,
       dtype=dtype,
@@ -387,7 +387,7 @@ SPECS = [
   Spec('residual_vector', residual(VECTOR), (5,)),
   Spec(
     'residual_learned_orders',
-    residual(VECTOR, conditional=True, orders='learned'),
+    residual(VECTOR, conditional=True, norms='learned'),
     (5,),
     conditional=True,
   ),
@@ -407,13 +407,13 @@ SPECS = [
   Spec('squeeze_glow', lambda t: tff.Squeeze(), (4, 6, 3), has_weights=False),
   Spec(
     'squeeze_real_nvp',
-    lambda t: tff.Squeeze(order='real_nvp'),
+    lambda t: tff.Squeeze(pixel_order='real_nvp'),
     (4, 6, 3),
     has_weights=False,
   ),
   Spec(
     'squeeze_3',
-    lambda t: tff.Squeeze(3, order='real_nvp'),
+    lambda t: tff.Squeeze(3, pixel_order='real_nvp'),
     (3, 6, 1),
     has_weights=False,
   ),

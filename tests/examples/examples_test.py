@@ -106,7 +106,7 @@ def test_log_det_bias(load):
     num_dense_blocks=0,
     num_bins=16,
     lipschitz=0.9,
-    training='exact',
+    trace='exact',
     seed=0,
   )
   test_util.perturb(flow, 2.0)

@@ -37,14 +37,16 @@ def real_nvp():
 
 def residual_flow():
   # Above 64 dimensions evaluation is a roulette.
-  logs = dict(evaluation=tff.RouletteLogDet(tff.geometric(0.5)))
+  logs = dict(evaluation_log_det=tff.RouletteLogDet(tff.geometric(0.5)))
   return tff.residual_flow(
     [3], num_blocks=1, width=4, num_hidden=1, lipschitz=0.6, seed=0, **logs
   )
 
 
 def ffjord():
-  options = dict(hidden=[4], evaluation='hutchinson', solver='rk4', num_steps=4)
+  options = dict(
+    hidden=[4], evaluation_trace='hutchinson', solver='rk4', solver_steps=4
+  )
   return tff.ffjord([3], num_blocks=1, seed=0, **options)
 
 

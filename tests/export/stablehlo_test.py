@@ -40,7 +40,7 @@ def residual_flow():
 
 def ffjord():
   # Statistics move in training, too.
-  options = dict(normalization='moving_batch_norm', solver='rk4', num_steps=4)
+  options = dict(normalization='moving_batch_norm', solver='rk4', solver_steps=4)
   return tff.ffjord([3], hidden=[4], kinetic=0.1, seed=0, **options)
 
 

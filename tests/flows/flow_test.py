@@ -214,7 +214,7 @@ BUILDERS = {
   'residual_flow': lambda **o: tff.residual_flow(
     [2], num_blocks=1, width=4, num_hidden=1, **o
   ),
-  'ffjord': lambda **o: tff.ffjord([2], hidden=[4], solver='rk4', num_steps=2, **o),
+  'ffjord': lambda **o: tff.ffjord([2], hidden=[4], solver='rk4', solver_steps=2, **o),
 }
 
 

@@ -12,7 +12,7 @@ CASES = {
   'residual': (
     tff.residual_flow,
     [2],
-    dict(num_blocks=3, width=8, num_hidden=1, orders='learned', condition_size=2),
+    dict(num_blocks=3, width=8, num_hidden=1, norms='learned', condition_size=2),
   ),
   'residual_images': (
     tff.residual_flow,
@@ -22,7 +22,7 @@ CASES = {
   'residual_poisson': (
     tff.residual_flow,
     [3],
-    dict(num_blocks=2, width=8, training='poisson', activation='clip_swish'),
+    dict(num_blocks=2, width=8, log_det='poisson', activation='clip_swish'),
   ),
   'real_nvp': (tff.real_nvp, [3], dict(**COUPLINGS, condition_size=2)),
   'real_nvp_dropout': (tff.real_nvp, [3], dict(**COUPLINGS, dropout=0.3)),
@@ -43,7 +43,7 @@ CASES = {
       num_blocks=3,
       hidden=[8],
       solver='rk4',
-      num_steps=4,
+      solver_steps=4,
       trainable_time=True,
       kinetic=0.1,
       jacobian=0.2,

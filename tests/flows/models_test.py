@@ -93,10 +93,12 @@ def test_seed_fixes_all_weights(name):
   assert np.abs(weights(1) - weights(2)).max() > 0.01
 
 
-@pytest.mark.parametrize('coupling', ['affine', 'additive', 'spline'])
+@pytest.mark.parametrize('transformer', ['affine', 'additive', 'spline'])
 @pytest.mark.parametrize('name', ['glow', 'real_nvp'])
-def test_kinds_of_coupling(name, coupling):
-  flow = MODELS[name]([6], coupling=coupling, seed=0, dtype='float64', **SMALL[name])
+def test_kinds_of_coupling(name, transformer):
+  flow = MODELS[name](
+    [6], transformer=transformer, seed=0, dtype='float64', **SMALL[name]
+  )
   test_util.perturb(flow)
   x, log_prob = flow.experimental_sample_and_log_prob(3, seed=0)
   np.testing.assert_allclose(flow.log_prob(tf.identity(x)), log_prob, atol=1e-6)
@@ -148,7 +150,7 @@ def test_nice_preserves_volume_but_for_its_scaling():
     (lambda: tff.real_nvp([1]), 'at least 2 dimensions'),
     (lambda: tff.glow([2, 3]), r'\[D\] or \[H, W, C\].*\[2, 3\]'),
     (lambda: tff.glow([None, 8, 1]), 'static event shape'),
-    (lambda: tff.glow([4], coupling='cubic'), "received 'cubic'"),
+    (lambda: tff.glow([4], transformer='cubic'), "received 'cubic'"),
     (lambda: tff.glow([4], scale='exp'), "received 'exp'"),
     (lambda: tff.glow([4], base='cauchy'), "received 'cauchy'"),
     (lambda: tff.glow([4], num_steps=0), 'num_steps >= 1; received 0'),
@@ -158,7 +160,7 @@ def test_nice_preserves_volume_but_for_its_scaling():
     (lambda: tff.ffjord([4], num_blocks=0), 'num_blocks >= 1; received 0'),
     (lambda: tff.ffjord([4], final_time=0.0), 'final_time > 0; received 0.0'),
     (lambda: tff.ffjord([4], solver='euler'), "received 'euler'"),
-    (lambda: tff.ffjord([4], training='truncated'), "received 'truncated'"),
+    (lambda: tff.ffjord([4], trace='truncated'), "received 'truncated'"),
     (lambda: tff.ffjord([4], normalization='batch'), "received 'batch'"),
     (lambda: tff.ffjord([4], time='fourier'), "received 'fourier'"),
     (lambda: tff.ffjord([4], tolerance=-1.0), 'rtol > 0; received -1.0'),

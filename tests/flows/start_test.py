@@ -61,14 +61,14 @@ FLOWS = {
       num_blocks=4,
       hidden=(64, 64),
       solver='rk4',
-      num_steps=2,
-      evaluation='hutchinson',
+      solver_steps=2,
+      evaluation_trace='hutchinson',
       num_bins=0,
       seed=0,
     ),
   ),
   'spline_maf': (table, lambda: tff.maf([20], transformer='spline', seed=0)),
-  'spline_real_nvp': (moons, lambda: tff.real_nvp([2], coupling='spline', seed=0)),
+  'spline_real_nvp': (moons, lambda: tff.real_nvp([2], transformer='spline', seed=0)),
 }
 
 

@@ -48,7 +48,7 @@ BINS = 8
 
 # Builder, event shapes, and values to choose from for each argument.
 _COUPLING = dict(
-  num_steps=[1, 2, 3], width=[4], coupling=['affine', 'additive', 'spline']
+  num_steps=[1, 2, 3], width=[4], transformer=['affine', 'additive', 'spline']
 )
 MODELS: dict[str, tuple[list[list[int]], dict[str, list[Any]]]] = {
   'glow': (
@@ -71,11 +71,11 @@ MODELS: dict[str, tuple[list[list[int]], dict[str, list[Any]]]] = {
   'maf': ([[1], [2], [3]], dict(num_layers=[1, 2], hidden=[[4], [8, 8]])),
   'residual_flow': (
     [[1], [2]],
-    dict(num_blocks=[1, 2], width=[4], num_hidden=[1], training=['exact', 'roulette']),
+    dict(num_blocks=[1, 2], width=[4], num_hidden=[1], log_det=['exact', 'roulette']),
   ),
   'ffjord': (
     [[1], [2]],
-    dict(num_blocks=[1], hidden=[[4]], tolerance=[1e-5], training=['exact']),
+    dict(num_blocks=[1], hidden=[[4]], tolerance=[1e-5], trace=['exact']),
   ),
 }
 # Of values of the model, beside those of eager mode.

@@ -41,7 +41,7 @@ def test_the_arguments_are_those_of_the_class_itself():
   mask = tff.ChannelMask([4])
   layer = tff.AffineCoupling(mask, lambda x: x, scale='tanh')
   assert layer.parameters['scale'] == 'tanh'
-  assert 'bijector_fn' not in layer.parameters
+  assert 'transformer' not in layer.parameters
 
 
 def test_seeds_that_are_chosen_are_recorded():

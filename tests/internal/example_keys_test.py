@@ -96,9 +96,9 @@ def test_parts_of_an_example_have_other_keys():
 def _roulette(num_dims=6):
   estimator = tff.RouletteLogDet(tff.geometric(0.3), num_terms=1)
   return tff.ResidualFlow(
-    tff.LipschitzMLP(num_dims, [8], zero_last=False, coeff=0.8, seed=0),
+    tff.LipschitzMLP(num_dims, [8], zero_last=False, lipschitz=0.8**2, seed=0),
     [num_dims],
-    tff.LogDet(evaluation=estimator),
+    tff.LogDet(evaluation_estimator=estimator),
     seed=0,
   )
 

@@ -15,7 +15,7 @@ tfd, tfb = tfp.distributions, tfp.bijectors
 
 
 def spline_flow(trained=True):
-  flow = tff.real_nvp([2], num_steps=2, width=4, coupling='spline', seed=0)
+  flow = tff.real_nvp([2], num_steps=2, width=4, transformer='spline', seed=0)
   rng = np.random.default_rng(0)
   for v in flow.trainable_variables:
     v.assign_add(trained * 0.5 * rng.standard_normal(v.shape))

@@ -26,7 +26,7 @@ def residual():
 
 def _continuous():
   # Fixed steps: adaptive ones are chosen for the whole batch.
-  return _model(tff.ffjord(66, hidden=[8], solver='rk4', num_steps=2, seed=0))
+  return _model(tff.ffjord(66, hidden=[8], solver='rk4', solver_steps=2, seed=0))
 
 
 def _check_rows(model):

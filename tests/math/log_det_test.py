@@ -18,7 +18,7 @@ def contraction(size=8, lipschitz=0.6, seed=0):
 
 
 def linear(matrix):
-  """`x -> matrix x`; a matrix per sample has a leading axis `[num_samples]`."""
+  """`x -> matrix x`; a matrix per sample has a leading axis `[num_probes]`."""
   return lambda x: tf.linalg.matvec(matrix, x)
 
 
@@ -248,7 +248,7 @@ def test_gradient_with_respect_to_weights_x_and_condition():
         seed,
         2,
         GEOMETRIC,
-        num_samples=DRAWS,
+        num_probes=DRAWS,
       )
     return tape.gradient(estimate.log_det, [captured, shift, x])
 
@@ -263,13 +263,13 @@ def test_gradient_with_respect_to_weights_x_and_condition():
 def test_the_value_has_its_gradient_too():
   weights = tanh_weights()[:2]
   x = test_util.normal([4, 3])
-  for num_samples in (1, 3):
+  for num_probes in (1, 3):
     with tf.GradientTape(persistent=True) as tape:
       tape.watch([x, weights])
       expected = network(*weights)(x)
       g = network(*weights)
       found = tff.series_log_det(
-        g, x, 1, seed_of(0), 2, GEOMETRIC, num_samples=num_samples
+        g, x, 1, seed_of(0), 2, GEOMETRIC, num_probes=num_probes
       ).value
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     for source in (x, *weights):
@@ -300,7 +300,7 @@ class Weighted:
     with tf.GradientTape() as tape:
       tape.watch([matrices, x])
       value = tff.series_log_det(
-        network(*matrices), x, 1, seed_of(6), 2, GEOMETRIC, num_samples=DRAWS
+        network(*matrices), x, 1, seed_of(6), 2, GEOMETRIC, num_probes=DRAWS
       ).log_det
       loss = tf.reduce_sum(w * value)
     of_weights, of_x = tape.gradient(loss, [matrices, x])
@@ -355,7 +355,7 @@ def test_truncated_value_and_gradient_are_those_of_the_partial_sum(num_terms):
     with tf.GradientTape() as tape:
       tape.watch(matrices)
       estimate = tff.series_log_det(
-        linear(matrices), x, 1, seed, num_terms, num_samples=DRAWS
+        linear(matrices), x, 1, seed, num_terms, num_probes=DRAWS
       )
     return estimate, tape.gradient(estimate.log_det, matrices)
 
@@ -408,24 +408,24 @@ def test_truncation_error_bound_at_its_ends():
 
 
 @pytest.mark.parametrize(
-  ('lengths', 'num_samples', 'seed'),
+  ('lengths', 'num_probes', 'seed'),
   [(None, 3, [3, 2**31 - 1]), (GEOMETRIC, 1, [-5, 7])],
 )
-def test_eager_graph_and_xla_are_the_same(lengths, num_samples, seed):
+def test_eager_graph_and_xla_are_the_same(lengths, num_probes, seed):
   weights = tanh_weights()[:2]
 
   def run(x, seed):
     with tf.GradientTape() as tape:
       tape.watch([x, weights])
       estimate = tff.series_log_det(
-        network(*weights), x, 1, seed, 2, lengths, 'normal', num_samples
+        network(*weights), x, 1, seed, 2, lengths, 'normal', num_probes
       )
     return [*estimate, *tape.gradient(estimate.log_det, [x, *weights])]
 
   x = test_util.normal([4, 3])
   seed = tf.constant(seed)
   expected = run(x, seed)
-  assert np.isnan(expected[2]).all() == (num_samples == 1)
+  assert np.isnan(expected[2]).all() == (num_probes == 1)
   for jit_compile in (False, True):
     found = tf.function(run, jit_compile=jit_compile)(x, seed)
     for value, reference in zip(found, expected):
@@ -440,7 +440,7 @@ def test_unknown_batch_size():
   def run(x):
     g = network(*weights)
     one = tff.series_log_det(g, x, 1, seed_of(0), 2, GEOMETRIC)
-    two = tff.series_log_det(g, x, 1, seed_of(0), 2, GEOMETRIC, num_samples=2)
+    two = tff.series_log_det(g, x, 1, seed_of(0), 2, GEOMETRIC, num_probes=2)
     return one.log_det, two.log_det, tff.exact_log_det(g, x, 1).log_det
 
   found = tf.function(run, input_signature=signature)(x)
@@ -465,11 +465,11 @@ def test_standard_error_is_the_spread_over_seeds():
   x = tf.zeros([4], tf.float64)
   seeds = tf.stack([tf.zeros(400, tf.int32), tf.range(400)], axis=1)
   spreads = []
-  for num_samples in (16, 64):
+  for num_probes in (16, 64):
 
-    def draw(seed, num_samples=num_samples):
+    def draw(seed, num_probes=num_probes):
       return tff.series_log_det(
-        linear(matrix), x, 1, seed, 2, GEOMETRIC, num_samples=num_samples
+        linear(matrix), x, 1, seed, 2, GEOMETRIC, num_probes=num_probes
       )[1:]
 
     run = tf.function(
@@ -608,7 +608,7 @@ def test_drawn_lengths(lengths):
         seed,
         0,
         lengths,
-        num_samples=DRAWS,
+        num_probes=DRAWS,
       ).log_det
     return DRAWS * tape.gradient(value, factors)[:, 0]
 
@@ -633,7 +633,7 @@ def test_bad_parameters():
     'num_terms >= 1, or 0 with a roulette; received 0': dict(num_terms=0),
     'received -1': dict(num_terms=-1, lengths=GEOMETRIC),
     "'rademacher' or 'normal'; received 'uniform'": dict(num_terms=1, noise='uniform'),
-    'num_samples >= 1; received 0': dict(num_terms=1, num_samples=0),
+    'num_probes >= 1; received 0': dict(num_terms=1, num_probes=0),
   }.items():
     with pytest.raises(ValueError, match=message):
       tff.series_log_det(lambda x: x / 2, x, 1, seed_of(0), **options)
@@ -676,7 +676,7 @@ def test_the_loop_is_not_differentiated(lengths):
 
   def value(x):
     g = network(*weights)
-    return tff.series_log_det(g, x, 1, seed_of(0), 20, lengths, num_samples=2).log_det
+    return tff.series_log_det(g, x, 1, seed_of(0), 20, lengths, num_probes=2).log_det
 
   def gradient(x):
     with tf.GradientTape() as tape:
@@ -701,6 +701,6 @@ def test_g_is_evaluated_once():
 
   x = tf.zeros([4, 3], tf.float64)
   tff.series_log_det(g, x, 1, seed_of(0), 9, GEOMETRIC)
-  tff.series_log_det(g, x, 1, seed_of(0), 9, GEOMETRIC, num_samples=2)
+  tff.series_log_det(g, x, 1, seed_of(0), 9, GEOMETRIC, num_probes=2)
   tff.exact_log_det(g, x, 1)
   assert calls == [(4, 3), (2, 4, 3), (4, 3)]

@@ -97,8 +97,10 @@ def test_bad_options():
 
 def test_no_bound_from_estimates():
   """With noise `e` in the logarithms the mean of the exponentials has E[exp(e)] > 1."""
-  network = tff.LipschitzMLP([2], hidden=[4], coeff=0.5)
-  block = tff.ResidualFlow(network, [2], tff.LogDet(evaluation=tff.RouletteLogDet()))
+  network = tff.LipschitzMLP([2], hidden=[4], lipschitz=0.25)
+  block = tff.ResidualFlow(
+    network, [2], tff.LogDet(evaluation_estimator=tff.RouletteLogDet())
+  )
   base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
   flow = tfd.TransformedDistribution(base, tfp.bijectors.Invert(block))
   noise, x = tff.UniformDequantization(2), tf.zeros([3, 2], tf.uint8)

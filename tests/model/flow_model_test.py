@@ -102,7 +102,9 @@ def test_xla_equals_eager_on_three_steps(digits):
   'build',
   [
     lambda: tff.residual_flow([2], num_blocks=1, width=4, num_hidden=1, seed=0),
-    lambda: tff.ffjord([2], hidden=[4], solver='rk4', num_steps=2, kinetic=0.1, seed=0),
+    lambda: tff.ffjord(
+      [2], hidden=[4], solver='rk4', solver_steps=2, kinetic=0.1, seed=0
+    ),
   ],
   ids=['residual_flow', 'ffjord'],
 )

@@ -114,7 +114,7 @@ def test_scale_of_couplings_depends_on_the_data():
 
 
 def residual_flow():
-  branch = tff.LipschitzMLP([2], hidden=(4,), coeff=0.8, zero_last=False, seed=0)
+  branch = tff.LipschitzMLP([2], hidden=(4,), lipschitz=0.8**2, zero_last=False, seed=0)
   exact = tff.LogDet(tff.ExactLogDet(), tff.ExactLogDet())
   flow = tff.Sequential([tff.ResidualFlow(branch, [2], exact)])
   base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
@@ -166,7 +166,7 @@ def test_a_residual_flow_with_averaged_weights_in_all_logs(tmp_path):
 
 
 def test_a_continuous_flow():
-  flow = tff.ffjord([2], hidden=[4], training='exact', seed=0)
+  flow = tff.ffjord([2], hidden=[4], trace='exact', seed=0)
   health = tff.Health(normal(8, 2))
   health.set_model(compiled(flow))
   found = health.measure()

@@ -297,7 +297,9 @@ def test_a_plain_bijector_and_names_of_equal_layers():
 
 
 def residual(seed):
-  branch = tff.LipschitzMLP([4], hidden=(4,), coeff=0.8, zero_last=False, seed=seed)
+  branch = tff.LipschitzMLP(
+    [4], hidden=(4,), lipschitz=0.8**2, zero_last=False, seed=seed
+  )
   exact = tff.LogDet(tff.ExactLogDet(), tff.ExactLogDet())
   return tff.ResidualFlow(branch, [4], exact)
 

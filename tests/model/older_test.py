@@ -19,7 +19,7 @@ def separate_flow(seed):
   """`tff.residual_flow` as it was, with each block for itself."""
   layers = []
   for i in range(3):
-    branch = tff.LipschitzMLP([2], [4], coeff=0.7**0.5, seed=seed + i)
+    branch = tff.LipschitzMLP([2], [4], lipschitz=0.7, seed=seed + i)
     layers += [tff.ActNorm([2]), tff.ResidualFlow(branch, [2], seed=i)]
   flow = tff.Sequential([*layers, tff.ActNorm([2])])
   base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])

@@ -44,7 +44,7 @@ def flow():
   solver = tff.RungeKutta4(2)
   trace = tff.Trace(tff.HutchinsonTrace(), tff.ExactTrace())
   field = tff.FieldMLP(size, hidden=[4], **options)
-  branch = tff.LipschitzMLP(size, hidden=[4], coeff=0.8, **options)
+  branch = tff.LipschitzMLP(size, hidden=[4], lipschitz=0.8**2, **options)
   layers = [
     tff.Repeated([step(), step()]),
     tff.MovingBatchNorm(size, dtype='float64'),

@@ -340,7 +340,9 @@ def test_training_by_other_estimators(name, ring):
 
 def test_estimators_are_passed_on():
   own = tff.RouletteLogDet(tff.geometric(0.2), 3, 'normal')
-  (block,) = blocks(small_model(training=own, evaluation='truncated').distribution)
+  (block,) = blocks(
+    small_model(log_det=own, evaluation_log_det='truncated').distribution
+  )
   assert block.log_det == tff.LogDet(own, tff.TruncatedLogDet(20))
   (block,) = blocks(small_model(num_terms=7).distribution)
   assert block.log_det == tff.LogDet(tff.RouletteLogDet(num_terms=7))
@@ -360,5 +362,5 @@ def test_the_default_has_finite_variance():
   for shape in ([2], [4, 4, 1]):
     flow = tff.residual_flow(shape, num_levels=1, num_blocks=1, num_dense_blocks=1)
     for block in blocks(flow):
-      lipschitz = block.branch.max_lipschitz
+      lipschitz = block.branch.lipschitz
       assert block.log_det.training.problem(lipschitz) is None

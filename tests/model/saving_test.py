@@ -51,10 +51,15 @@ MODELS = dict(
   ),
   real_nvp=lambda: tff.real_nvp([3], num_steps=2, width=4, base='logistic'),
   residual=lambda: tff.residual_flow(
-    [3], num_blocks=1, width=4, num_hidden=1, lipschitz=0.6, evaluation='roulette'
+    [3],
+    num_blocks=1,
+    width=4,
+    num_hidden=1,
+    lipschitz=0.6,
+    evaluation_log_det='roulette',
   ),
   ffjord=lambda: tff.ffjord(
-    [3], hidden=[4], trainable_time=True, training='normal', solver='rk4', num_steps=3
+    [3], hidden=[4], trainable_time=True, trace='normal', solver='rk4', solver_steps=3
   ),
   maf=lambda: tff.maf([3], num_layers=1, hidden=[4], order='random', num_bins=300),
 )
@@ -255,7 +260,7 @@ def test_network_configurations():
 @pytest.mark.parametrize(
   'make',
   [
-    lambda: tff.ResidualFlow(tff.LipschitzMLP([3], [4], coeff=0.6), [3]),
+    lambda: tff.ResidualFlow(tff.LipschitzMLP([3], [4], lipschitz=0.6**2), [3]),
     lambda: tff.FFJORD(tff.FieldMLP(3, [4]), [3], solver=tff.RungeKutta4(2)),
   ],
   ids=['residual', 'ffjord'],

@@ -256,7 +256,7 @@ def test_weights_are_saved(kind, time, tmp_path):
 @pytest.mark.parametrize(
   'make,message',
   [
-    (lambda: tff.FieldMLP(0), r'at least 1 in input_size; received \[0\]'),
+    (lambda: tff.FieldMLP(0), r'at least 1 in input_shape; received \[0\]'),
     (lambda: tff.FieldMLP([4, 4, 1]), r'\[D\]; received \[4, 4, 1\].*FieldConvNet'),
     (lambda: tff.FieldMLP(3, (4, 0)), r'at least 1 in hidden; received \[4, 0\]'),
     (lambda: tff.FieldMLP(3, condition_size=0), r'in condition_size; received \[0\]'),

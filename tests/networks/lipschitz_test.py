@@ -171,7 +171,7 @@ def local_maximum(matrix, orders, v):
 @pytest.mark.parametrize('dtype', ['float32', 'float64'])
 def test_effective_kernel_is_bounded_and_the_kernel_stays(name, dtype):
   build, event = LAYERS[name]
-  layer = build(seed=0, dtype=dtype, coeff=0.9)
+  layer = build(seed=0, dtype=dtype, lipschitz=0.9)
   layer.kernel.assign(10.0 * layer.kernel)
   layer.update_norm(tolerance=1e-6, max_iterations=1000)
   kernel = layer.kernel.numpy()
@@ -180,7 +180,7 @@ def test_effective_kernel_is_bounded_and_the_kernel_stays(name, dtype):
   norm = np.linalg.norm(as_matrix(layer, event, effective), 2)
   rounding = 1e-5 if dtype == 'float32' else 1e-9
   np.testing.assert_allclose(norm, 0.9, rtol=rounding)
-  np.testing.assert_allclose(layer.bound(), 0.9, rtol=1e-6)
+  np.testing.assert_allclose(layer.lipschitz_bound(), 0.9, rtol=1e-6)
   x = test_util.normal((3, *event), dtype)
   np.testing.assert_allclose(layer(x), layer._linear(x, effective), atol=1e-6)
   np.testing.assert_array_equal(layer(x), layer(x, effective))
@@ -193,13 +193,13 @@ def test_small_kernels_are_left_as_they_are(name):
   layer.kernel.assign(0.01 * layer.kernel)
   np.testing.assert_array_equal(layer.effective_kernel(), layer.kernel)
   assert 0.0 < layer.norm() < 0.1
-  np.testing.assert_array_equal(layer.bound(), layer.norm())
+  np.testing.assert_array_equal(layer.lipschitz_bound(), layer.norm())
 
 
 @pytest.mark.parametrize('name', LAYERS)
 def test_conv_is_that_of_keras(name):
   build, event = LAYERS[name]
-  layer = build(seed=0, coeff=100.0)
+  layer = build(seed=0, lipschitz=100.0)
   layer.bias.assign(np.arange(layer.bias.shape[0]))
   if name == 'dense':
     reference = keras.layers.Dense(5)
@@ -239,7 +239,7 @@ def test_a_zero_kernel_trains(name):
   build, event = LAYERS[name]
   layer = build(kernel_initializer='zeros', seed=0)
   np.testing.assert_allclose(np.linalg.norm(layer.v), 1.0, rtol=1e-5)
-  assert layer.norm() == 0.0 and layer.bound() == 0.0
+  assert layer.norm() == 0.0 and layer.lipschitz_bound() == 0.0
   with tf.GradientTape() as tape:
     loss = tf.reduce_sum(layer(test_util.normal((3, *event), 'float32')))
   gradient = tape.gradient(loss, layer.kernel.value)
@@ -271,8 +271,8 @@ def test_update_in_a_compiled_step(name):
 def test_layer_errors():
   with pytest.raises(ValueError, match='float64.*mixed_bfloat16'):
     LipschitzDense(2, 3, dtype='mixed_bfloat16')
-  with pytest.raises(ValueError, match='coeff > 0'):
-    LipschitzDense(2, 3, coeff=0.0)
+  with pytest.raises(ValueError, match='lipschitz > 0'):
+    LipschitzDense(2, 3, lipschitz=0.0)
   with pytest.raises(ValueError, match='Choose orders in'):
     LipschitzConv2D(2, 3, (4, 4, 1), domain=math.inf, codomain=2.0)
 
@@ -319,7 +319,7 @@ def norm_of_matrix(matrix, order):
 )
 def test_lipschitz_constant_is_below_the_bound(name, orders, activation):
   build, event = NETWORKS[name]
-  network = build(orders=ORDERS[orders], activation=activation, seed=0, dtype='float64')
+  network = build(norms=ORDERS[orders], activation=activation, seed=0, dtype='float64')
   perturb(network, scale=2.0)
   network.update_norms(max_iterations=1000)
   bound = network.lipschitz_bound()
@@ -387,7 +387,7 @@ def test_seed_and_dtype(name):
 
   np.testing.assert_array_equal(weights(seed=1), weights(seed=1))
   assert np.abs(weights(seed=1) - weights(seed=2)).max() > 0.01
-  network = build(seed=1, dtype='float64', orders='learned', zero_last=False)
+  network = build(seed=1, dtype='float64', norms='learned', zero_last=False)
   assert {v.dtype for v in network.variables} == {'float64'}
   assert network(test_util.normal((2, *event))).dtype == 'float64'
   assert network.lipschitz_bound().dtype == 'float64'
@@ -420,7 +420,7 @@ def test_v_is_saved_and_not_trained(name, tmp_path):
 def test_learned_orders_are_shared_start_at_two_and_train(name):
   build, event = NETWORKS[name]
   options = {'seed': 0, 'dtype': 'float64', 'zero_last': False}
-  network, plain = build(orders='learned', **options), build(**options)
+  network, plain = build(norms='learned', **options), build(**options)
   x = test_util.normal((4, *event))
   np.testing.assert_allclose(network(x), plain(x), atol=1e-12)
   joints = [(layer._domain, layer._codomain) for layer in network._linears]
@@ -450,7 +450,7 @@ def test_learned_orders_are_shared_start_at_two_and_train(name):
 @pytest.mark.parametrize('name, orders', [('mlp', '2'), ('conv', 'learned')])
 def test_gradient_of_a_log_det_term_under_xla(name, orders):
   build, event = NETWORKS[name]
-  network = build(seed=0, orders=ORDERS[orders], dtype='float64')
+  network = build(seed=0, norms=ORDERS[orders], dtype='float64')
   perturb(network)
   network.update_norms()
   x, noise = (test_util.normal((3, *event), seed=seed) for seed in (1, 2))
@@ -489,17 +489,17 @@ def test_v_follows_the_weights_only_at_updates():
 
 
 def test_network_errors():
-  for coeff in (0.0, 1.0, -1.0):
-    with pytest.raises(ValueError, match=r'coeff in \(0, 1\)'):
-      LipschitzMLP(3, coeff=coeff)
+  for lipschitz in (0.0, 1.0, -1.0):
+    with pytest.raises(ValueError, match=r'lipschitz in \(0, 1\)'):
+      LipschitzMLP(3, lipschitz=lipschitz)
   with pytest.raises(ValueError, match='Close the chain'):
-    LipschitzMLP(3, hidden=(4,), orders=(2.0, 3.0, 4.0))
-  with pytest.raises(ValueError, match='Expected 3 orders for 2'):
-    LipschitzMLP(3, hidden=(4,), orders=(2.0, 2.0))
+    LipschitzMLP(3, hidden=(4,), norms=(2.0, 3.0, 4.0))
+  with pytest.raises(ValueError, match='Expected 3 norms for 2'):
+    LipschitzMLP(3, hidden=(4,), norms=(2.0, 2.0))
   with pytest.raises(ValueError, match="'learned'; received 'learn'"):
-    LipschitzMLP(3, orders='learn')
+    LipschitzMLP(3, norms='learn')
   with pytest.raises(ValueError, match='Choose orders in'):
-    LipschitzMLP(3, hidden=(4,), orders=(2.0, 1.0, 2.0))
+    LipschitzMLP(3, hidden=(4,), norms=(2.0, 1.0, 2.0))
   with pytest.raises(ValueError, match='activation among'):
     LipschitzMLP(3, activation='swish')
   with pytest.raises(ValueError, match='float64'):

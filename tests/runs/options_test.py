@@ -20,7 +20,7 @@ CHANGED = dict(
   image_size=16,
   standardize=False,
   conditional=True,
-  arg=['num_steps=3', "coupling='spline'"],
+  arg=['num_steps=3', "transformer='spline'"],
   learning_rate=3e-5,
   clip_norm=0.0,
   jit=False,

@@ -28,9 +28,9 @@ class Autoregressive(conditioned.Conditioned):
   For `x` of shape `[..., D]` and a conditioner whose outputs for `x_i` depend on what
   comes before `x_i` in some order, and on nothing else:
 
-    forward: `y = bijector_fn(p(x)).forward(x)`, with `p(x) = conditioner(x, condition)`
+    forward: `y = transformer(p(x)).forward(x)`, with `p(x) = conditioner(x, condition)`
     inverse: number after number, as each needs those before it
-    log-det: of `bijector_fn(p(x))` at `x`, summed over it   (nats)
+    log-det: of `transformer(p(x))` at `x`, summed over it   (nats)
 
   With `Affine` this is equations 4 and 5. `forward`, and so the density of data, takes
   one evaluation of the network.
@@ -41,7 +41,7 @@ class Autoregressive(conditioned.Conditioned):
   gradients that of theirs. The numbers are those of the whole network up to rounding.
 
   Any other network, and a `MADE` in bfloat16, is evaluated as a whole in passes
-  `x <- bijector_fn(p(x)).inverse(y)`, of which pass i finds the i-th number: D times,
+  `x <- transformer(p(x)).inverse(y)`, of which pass i finds the i-th number: D times,
   or fewer if a pass changes nothing, bit by bit, so that no other could. Under a tape
   it is D times, as derivatives may change where values do not. What was traced without
   a tape has the gradients of all passes, but second derivatives raise `LookupError`.
@@ -74,10 +74,12 @@ class Autoregressive(conditioned.Conditioned):
        In _NeurIPS_, 2016. https://arxiv.org/abs/1606.04934
   """
 
+  _renamed = dict(bijector_fn='transformer')
+
   def __init__(
     self,
     conditioner: coupling.Conditioner,
-    bijector_fn: transformers.Transformer,
+    transformer: transformers.Transformer,
     event_shape: Sequence[int],
     dtype: Any = tf.float32,
     name: str = 'autoregressive',
@@ -87,7 +89,7 @@ class Autoregressive(conditioned.Conditioned):
     Args:
       conditioner: `MADE`, or another callable `(x) -> p`, or `(x, condition=...) -> p`
         if its signature has that name; a Keras layer must be built.
-      bijector_fn: callable `p -> tfb.Bijector` that acts elementwise on `[..., D]`.
+      transformer: callable `p -> tfb.Bijector` that acts elementwise on `[..., D]`.
       event_shape: `[D]`.
       dtype: of `x`.
       name: name of the layer.
@@ -104,7 +106,7 @@ class Autoregressive(conditioned.Conditioned):
       )
     with tf.name_scope(name) as scope:
       super().__init__(forward_min_event_ndims=1, dtype=dtype, name=scope)
-      self._set_conditioner(conditioner, bijector_fn, self._event)
+      self._set_conditioner(conditioner, transformer, self._event)
     self._check_layout()
 
   @property

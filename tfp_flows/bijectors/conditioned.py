@@ -14,12 +14,13 @@ tfb = tfp.bijectors
 
 
 class Conditioned(flow_bijector.FlowBijector):
-  """A layer with an elementwise bijector `bijector_fn(conditioner(x))`."""
+  """A layer with an elementwise bijector `transformer(conditioner(x))`."""
 
-  def _set_conditioner(self, conditioner, bijector_fn, params_shape):
+  def _set_conditioner(self, conditioner, transformer, params_shape):
     """To be called by the constructor; `params_shape` has the event of one number."""
     self._conditioner = self._expose(conditioner)
-    self._bijector_fn = bijector_fn
+    # Files have variables in the order of attributes by name: it stays this one.
+    self._bijector_fn = transformer
     self._changed_shape = tuple(params_shape)
     is_layer = isinstance(conditioner, keras.layers.Layer)
     call = conditioner.call if is_layer else conditioner

@@ -23,13 +23,13 @@ class Coupling(conditioned.Conditioned):
 
   For `kept, changed = mask.split(x)` and `p = conditioner(kept, condition)`:
 
-    forward: `y = mask.merge(kept, bijector_fn(p).forward(changed))`
+    forward: `y = mask.merge(kept, transformer(p).forward(changed))`
     inverse: the same with `inverse`, as `y` keeps the same part
-    log-det: of `bijector_fn(p)` at `changed`, summed over it   (nats)
+    log-det: of `transformer(p)` at `changed`, summed over it   (nats)
 
   Three independent choices [(Dinh et al., 2014)][1]: what is kept (`mask`), how
   the rest depends on it (`conditioner`), and through which elementwise map
-  (`bijector_fn`).
+  (`transformer`).
 
   #### Examples
 
@@ -47,11 +47,13 @@ class Coupling(conditioned.Conditioned):
        https://arxiv.org/abs/1410.8516
   """
 
+  _renamed = dict(bijector_fn='transformer')
+
   def __init__(
     self,
     mask: masks.Mask,
     conditioner: Conditioner,
-    bijector_fn: transformers.Transformer,
+    transformer: transformers.Transformer,
     dtype: Any = tf.float32,
     name: str = 'coupling',
   ):
@@ -62,7 +64,7 @@ class Coupling(conditioned.Conditioned):
         `split`, `merge` and the three shapes.
       conditioner: callable `(kept) -> p`, or `(kept, condition=...) -> p` if its
         signature has that name; a Keras layer must be built.
-      bijector_fn: callable `p -> tfb.Bijector` that acts elementwise on tensors
+      transformer: callable `p -> tfb.Bijector` that acts elementwise on tensors
         of `mask.changed_shape`.
       dtype: of `x`.
       name: name of the layer.
@@ -74,7 +76,7 @@ class Coupling(conditioned.Conditioned):
         name=scope,
       )
       self._mask = mask
-      self._set_conditioner(conditioner, bijector_fn, mask.changed_shape)
+      self._set_conditioner(conditioner, transformer, mask.changed_shape)
 
   @property
   def mask(self) -> masks.Mask:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.internal import estimation
+from tfp_flows.internal import renaming
 from tfp_flows.math import log_det
 
 __all__ = [
@@ -43,6 +44,7 @@ class ExactLogDet:
     return log_det.exact_log_det(g, x, event_ndims)
 
 
+@renaming.renamed(num_samples='num_probes')
 @dataclasses.dataclass(frozen=True)
 class TruncatedLogDet:
   """The first terms of the power series: biased [(Behrmann et al., 2019)][1].
@@ -52,7 +54,7 @@ class TruncatedLogDet:
   Attributes:
     num_terms: of the series.
     noise: `'rademacher'` or `'normal'`.
-    num_samples: draws of the noise, of which the mean is taken.
+    num_probes: draws of the noise, of which the mean is taken.
 
   #### References
 
@@ -63,7 +65,7 @@ class TruncatedLogDet:
 
   num_terms: int = 5
   noise: str = 'rademacher'
-  num_samples: int = 1
+  num_probes: int = 1
 
   def __call__(
     self,
@@ -80,11 +82,12 @@ class TruncatedLogDet:
       self.num_terms,
       None,
       self.noise,
-      self.num_samples,
+      self.num_probes,
       estimation.current().keys_for(x, event_ndims),
     )
 
 
+@renaming.renamed(num_samples='num_probes')
 @dataclasses.dataclass(frozen=True)
 class RouletteLogDet:
   """Russian roulette: unbiased in value and gradient [(Chen et al., 2019)][1].
@@ -96,7 +99,7 @@ class RouletteLogDet:
       `tff.poisson(rate)`.
     num_terms: terms that are always computed.
     noise: `'rademacher'` or `'normal'`.
-    num_samples: draws of noise and length, of which the mean is taken.
+    num_probes: draws of noise and length, of which the mean is taken.
 
   #### References
 
@@ -108,7 +111,7 @@ class RouletteLogDet:
   lengths: log_det.Lengths = dataclasses.field(default_factory=log_det.geometric)
   num_terms: int = 2
   noise: str = 'rademacher'
-  num_samples: int = 1
+  num_probes: int = 1
 
   def __call__(
     self,
@@ -125,7 +128,7 @@ class RouletteLogDet:
       self.num_terms,
       self.lengths,
       self.noise,
-      self.num_samples,
+      self.num_probes,
       estimation.current().keys_for(x, event_ndims),
     )
 
@@ -145,6 +148,7 @@ class RouletteLogDet:
 _ROULETTE = RouletteLogDet(log_det.geometric(_EVALUATION_P), num_terms=20)
 
 
+@renaming.renamed(training='estimator', evaluation='evaluation_estimator')
 @dataclasses.dataclass(frozen=True)
 class LogDet:
   """Which estimator is used for training, and which for evaluation.
@@ -153,13 +157,14 @@ class LogDet:
   opens one for each step.
 
   Attributes:
-    training: `ExactLogDet`, `TruncatedLogDet` or `RouletteLogDet`.
-    evaluation: the same; None is exact up to 64 dimensions, and above a roulette
-      of 10 terms in the mean after 20, `geometric(0.1)`.
+    estimator: of training: `ExactLogDet`, `TruncatedLogDet` or `RouletteLogDet`.
+    evaluation_estimator: the same outside of training; None is exact up to 64
+      dimensions, and above a roulette of 10 terms in the mean after 20,
+      `geometric(0.1)`.
   """
 
-  training: Callable[..., log_det.LogDetEstimate] = RouletteLogDet()
-  evaluation: Callable[..., log_det.LogDetEstimate] | None = None
+  estimator: Callable[..., log_det.LogDetEstimate] = RouletteLogDet()
+  evaluation_estimator: Callable[..., log_det.LogDetEstimate] | None = None
 
   def __call__(
     self, g: Callable[..., Any], x: tf.Tensor, event_ndims: int, salt: Any
@@ -168,14 +173,14 @@ class LogDet:
     current = estimation.current()
     size = x.shape[x.shape.rank - event_ndims :].num_elements()
     estimator = current.estimator or (
-      self.training if current.training else self.evaluation_of(size)
+      self.estimator if current.training else self.evaluation_of(size)
     )
     return estimator(g, x, event_ndims, current.seed_of(salt))
 
   def evaluation_of(self, num_dims: int) -> Callable[..., log_det.LogDetEstimate]:
     """The estimator of evaluation for events of so many dimensions."""
-    if self.evaluation is not None:
-      return self.evaluation
+    if self.evaluation_estimator is not None:
+      return self.evaluation_estimator
     return ExactLogDet() if num_dims <= _EXACT_UP_TO else _ROULETTE
 
 

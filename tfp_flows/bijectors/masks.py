@@ -100,7 +100,7 @@ class CheckerboardMask(configurable.Configurable):
         f'received {list(self.event_shape)}. Pad or crop the images, or use a '
         f'ChannelMask.'
       )
-    self._squeeze = squeeze.Squeeze(order='real_nvp')
+    self._squeeze = squeeze.Squeeze(pixel_order='real_nvp')
     squeezed = self._squeeze.forward_event_shape(self.event_shape)
     self._channels, self._invert = ChannelMask(squeezed, invert), invert
     self.kept_shape = self._channels.kept_shape

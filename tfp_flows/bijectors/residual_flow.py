@@ -100,7 +100,7 @@ class ResidualFlow(flow_bijector.FlowBijector):
         out of range.
 
     Warns:
-      UserWarning: if the branch has a `max_lipschitz` for which the variance of
+      UserWarning: if the branch has a `lipschitz` for which the variance of
         the log-det of training may be infinite.
     """
     self._event = shapes.as_event_shape(event_shape, 'ResidualFlow')
@@ -210,8 +210,8 @@ class ResidualFlow(flow_bijector.FlowBijector):
         f'{self.name}.inverse expects g to be a contraction; after '
         f'{int(solution.iterations)} iterations {len(failed)} examples have '
         f'residuals up to {float(tf.reduce_max(failed)):.3g}. Update the norms of '
-        f'the branch (`tff.update_norms`), lower its coeff, raise max_iterations, or '
-        f'switch off TensorFloat; `solve` returns the residuals.'
+        f'the branch (`tff.update_norms`), lower its `lipschitz`, raise '
+        f'max_iterations, or switch off TensorFloat; `solve` returns the residuals.'
       )
     return tf.stop_gradient(self._nan_unless_converged(solution))
 
@@ -256,10 +256,10 @@ class ResidualFlow(flow_bijector.FlowBijector):
     return solution(y - value)
 
   def _warn_of_variance(self):
-    lipschitz = getattr(self._branch, 'max_lipschitz', None)
+    lipschitz = getattr(self._branch, 'lipschitz', None)
     num_dims = tf.TensorShape(self._event).num_elements()
     estimators = dict(
-      training=self._log_det.training, evaluation=self._log_det.evaluation_of(num_dims)
+      training=self._log_det.estimator, evaluation=self._log_det.evaluation_of(num_dims)
     )
     for use, estimator in estimators.items():
       if lipschitz is not None and hasattr(estimator, 'problem'):

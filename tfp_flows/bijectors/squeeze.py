@@ -33,12 +33,16 @@ class Squeeze(flow_bijector.FlowBijector):
        https://arxiv.org/abs/1807.03039
   """
 
-  def __init__(self, block_size: int = 2, order: str = 'glow', name: str = 'squeeze'):
+  _renamed = dict(order='pixel_order')
+
+  def __init__(
+    self, block_size: int = 2, pixel_order: str = 'glow', name: str = 'squeeze'
+  ):
     """Creates the layer.
 
     Args:
       block_size: `b`, at least 2.
-      order: `'glow'` or `'real_nvp'`.
+      pixel_order: `'glow'` or `'real_nvp'`.
       name: name of the layer.
 
     Raises:
@@ -46,12 +50,12 @@ class Squeeze(flow_bijector.FlowBijector):
         or width is not a multiple of `block_size`.
     """
     block_size = checks.as_count(block_size, 'block_size', 2, owner='Squeeze')
-    if order not in ('glow', 'real_nvp'):
+    if pixel_order not in ('glow', 'real_nvp'):
       raise ValueError(
-        f"Squeeze expects order 'glow' or 'real_nvp'; received {order!r}."
+        f"Squeeze expects pixel_order 'glow' or 'real_nvp'; received {pixel_order!r}."
       )
     self._block = block_size
-    self._order = order
+    self._order = pixel_order
     with tf.name_scope(name) as scope:
       super().__init__(forward_min_event_ndims=3, name=scope)
 

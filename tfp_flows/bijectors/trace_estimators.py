@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import log_det_estimators
 from tfp_flows.internal import estimation
+from tfp_flows.internal import renaming
 from tfp_flows.math import divergence
 
 __all__ = ['ExactTrace', 'HutchinsonTrace', 'Trace', 'trace_estimator']
@@ -28,6 +29,7 @@ class ExactTrace:
     return lambda f, x: divergence.exact_divergence(f, x, event_ndims)
 
 
+@renaming.renamed(num_samples='num_probes')
 @dataclasses.dataclass(frozen=True)
 class HutchinsonTrace:
   """An unbiased estimate of the trace [(Grathwohl et al., 2019)][1], eq. 8.
@@ -39,7 +41,7 @@ class HutchinsonTrace:
 
   Attributes:
     noise: of v, `'rademacher'` or `'normal'`. The former has the smaller variance.
-    num_samples: draws of v, of which the mean is taken.
+    num_probes: draws of v, of which the mean is taken.
 
   #### References
 
@@ -50,23 +52,24 @@ class HutchinsonTrace:
   """
 
   noise: str = 'rademacher'
-  num_samples: int = 1
+  num_probes: int = 1
 
   def __post_init__(self):
     if self.noise not in ('rademacher', 'normal'):
       raise ValueError(
         f"Expected noise 'rademacher' or 'normal'; received {self.noise!r}."
       )
-    if self.num_samples < 1:
-      raise ValueError(f'Expected num_samples >= 1; received {self.num_samples}.')
+    if self.num_probes < 1:
+      raise ValueError(f'Expected num_probes >= 1; received {self.num_probes}.')
 
   def draw(self, x: tf.Tensor, event_ndims: int, seed: tf.Tensor) -> FieldAt:
     """A function of the field and a point, for one solve."""
     keys = estimation.current().keys_for(x, event_ndims)
-    noise = divergence.hutchinson_noise(self.noise, x, seed, self.num_samples, keys)
+    noise = divergence.hutchinson_noise(self.noise, x, seed, self.num_probes, keys)
     return lambda f, x: divergence.hutchinson_divergence(f, x, event_ndims, noise)
 
 
+@renaming.renamed(training='estimator', evaluation='evaluation_estimator')
 @dataclasses.dataclass(frozen=True)
 class Trace:
   """Which estimator is used for training, and which for evaluation.
@@ -75,12 +78,13 @@ class Trace:
   opens one for each step.
 
   Attributes:
-    training: `ExactTrace` or `HutchinsonTrace`.
-    evaluation: the same; None is exact up to 64 dimensions, and above `training`.
+    estimator: of training: `ExactTrace` or `HutchinsonTrace`.
+    evaluation_estimator: the same outside of training; None is exact up to 64
+      dimensions, and above `estimator`.
   """
 
-  training: Any = HutchinsonTrace()
-  evaluation: Any = None
+  estimator: Any = HutchinsonTrace()
+  evaluation_estimator: Any = None
 
   def current(self, num_dims: int) -> Any:
     """The estimator of the current block for events of so many dimensions.
@@ -93,7 +97,7 @@ class Trace:
     if isinstance(estimator, log_det_estimators.ExactLogDet):
       return ExactTrace()
     if estimator is None:
-      return self.training if current.training else self.evaluation_of(num_dims)
+      return self.estimator if current.training else self.evaluation_of(num_dims)
     if not hasattr(estimator, 'draw'):
       raise ValueError(
         f'Expected an estimator of traces, ExactTrace or HutchinsonTrace, for a '
@@ -103,11 +107,11 @@ class Trace:
 
   def evaluation_of(self, num_dims: int) -> Any:
     """The estimator of evaluation for events of so many dimensions."""
-    if self.evaluation is not None:
-      return self.evaluation
+    if self.evaluation_estimator is not None:
+      return self.evaluation_estimator
     if num_dims <= _EXACT_UP_TO:
       return ExactTrace()
-    return self.training
+    return self.estimator
 
 
 def trace_estimator(name: str) -> Any:

@@ -1,6 +1,6 @@
 """Transformers: functions from a network's output to an elementwise bijector.
 
-Each is the `bijector_fn` of a `Coupling`, and says in `params_per_dim` how many
+Each is the `transformer` of a `Coupling`, and says in `params_per_dim` how many
 numbers it needs for each changed one, and in `params_first` whether all of the first
 kind come first or all of the first changed one. `sensitivity` is how much more a small
 change of all its parameters does than one of an affine map: builders give that many

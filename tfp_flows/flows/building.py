@@ -43,7 +43,7 @@ class Couplings:
 
   Attributes:
     kind: `'affine'`, `'additive'` or `'spline'`.
-    scale: of affine couplings, see `Affine`.
+    scale: of affine transformers, see `Affine`.
     condition_size: size of the condition, or None.
     dropout: of the networks.
     dtype: of the flow.
@@ -64,7 +64,7 @@ class Couplings:
   def __post_init__(self):
     if self.kind not in ('affine', 'additive', 'spline'):
       raise ValueError(
-        f"Expected coupling to be 'affine', 'additive' or 'spline'; received "
+        f"Expected transformer to be 'affine', 'additive' or 'spline'; received "
         f'{self.kind!r}.'
       )
 

@@ -13,6 +13,7 @@ from tfp_flows import math
 from tfp_flows import networks
 from tfp_flows.flows import arguments
 from tfp_flows.flows import building
+from tfp_flows.internal import renaming
 from tfp_flows.internal import shapes
 
 __all__ = ['ffjord']
@@ -20,6 +21,9 @@ __all__ = ['ffjord']
 tfd = tfp.distributions
 
 
+@renaming.renamed(
+  evaluation='evaluation_trace', num_steps='solver_steps', training='trace'
+)
 @arguments.checked
 def ffjord(
   event_shape: Sequence[int],
@@ -31,19 +35,20 @@ def ffjord(
   final_time: float = 1.0,
   trainable_time: bool = False,
   normalization: str | None = None,
-  training: str | Any = 'hutchinson',
-  evaluation: str | Any = None,
+  trace: str | Any = 'hutchinson',
+  evaluation_trace: str | Any = None,
   solver: str | tfp.math.ode.Solver = 'dormand_prince',
   tolerance: float = 1e-5,
   evaluation_tolerance: float | None = None,
   adjoint_tolerance: float | None = None,
-  num_steps: int = 20,
+  solver_steps: int = 20,
   kinetic: float = 0.0,
   jacobian: float = 0.0,
   log_det_in_error: bool = True,
   num_bins: int | None = None,
   alpha: float | None = 1e-6,
   base: str = 'normal',
+  flat_latents: bool = True,
   condition_size: int | None = None,
   loop: bool = True,
   seed: int | None = None,
@@ -70,17 +75,18 @@ def ffjord(
     trainable_time: whether t1 is trained, positive, for each flow.
     normalization: `'act_norm'`, `'moving_batch_norm'` as in the paper's code, or
       `'none'`; None is the first for images and for more than one block.
-    training: how traces are found in training: `'exact'`, `'hutchinson'`,
-      `'normal'` (Hutchinson's with normal noise), or such an estimator.
-    evaluation: likewise for evaluation; None is exact up to 64 dimensions, and above
-      as in training.
+    trace: how traces are found in training: `'exact'`, `'hutchinson'`, `'normal'`
+      (Hutchinson's with normal noise), or such an estimator, or a `Trace` for training
+      and evaluation.
+    evaluation_trace: the same outside of training; None is exact up to 64 dimensions,
+      and above as in training.
     solver: `'dormand_prince'`, `'bdf'`, `'rk4'`, or any `tfp.math.ode.Solver`, which
       brings its own tolerances. BDF solves with the Jacobian of the whole batch: for
       few examples and weights.
     tolerance: relative and absolute, of adaptive solvers given by name.
     evaluation_tolerance: the same outside of training; None is `tolerance`.
     adjoint_tolerance: the same of gradients; None is `tolerance`.
-    num_steps: of `'rk4'`.
+    solver_steps: of `'rk4'`.
     kinetic: weight of the kinetic penalty, see `Penalties`.
     jacobian: weight of the penalty of the Jacobian.
     log_det_in_error: see `FFJORD`.
@@ -88,6 +94,8 @@ def ffjord(
       continuous data, for `[D]`.
     alpha: of the logit, see `Preprocess`.
     base: `'normal'` or `'logistic'`.
+    flat_latents: for images, whether the latents are one vector, or a list of one
+      tensor per level, see `Multiscale`.
     condition_size: `K` for a distribution given `condition` of `[..., K]`.
     loop: whether graphs have equal flows in one loop, see `Repeated`, or, compiled for
       longer, one after the other.
@@ -119,7 +127,7 @@ def ffjord(
   if normalization is None:
     normalization = 'act_norm' if is_image or num_blocks > 1 else 'none'
   building.check_positive(
-    num_levels=num_levels, num_blocks=num_blocks, num_steps=num_steps
+    num_levels=num_levels, num_blocks=num_blocks, solver_steps=solver_steps
   )
   if evaluation_tolerance is None:
     evaluation_tolerance = tolerance
@@ -133,10 +141,10 @@ def ffjord(
       condition_size=condition_size,
     ),
     flow_options=dict(
-      trace=bijectors.Trace(_trace(training), _trace(evaluation)),
-      solver=_solver(solver, tolerance, num_steps),
-      evaluation_solver=_solver(solver, evaluation_tolerance, num_steps),
-      adjoint_solver=_solver(solver, adjoint_tolerance, num_steps),
+      trace=_trace(trace, evaluation_trace),
+      solver=_solver(solver, tolerance, solver_steps),
+      evaluation_solver=_solver(solver, evaluation_tolerance, solver_steps),
+      adjoint_solver=_solver(solver, adjoint_tolerance, solver_steps),
       penalties=bijectors.Penalties(kinetic, jacobian),
       log_det_in_error=log_det_in_error,
     ),
@@ -150,13 +158,15 @@ def ffjord(
   )
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   if is_image:
-    layers.append(_multiscale(event_shape, num_levels, num_blocks, blocks))
+    layers.append(
+      _multiscale(event_shape, num_levels, num_blocks, flat_latents, blocks)
+    )
   else:
     layers += blocks(event_shape, num_blocks)
   return building.normalizing_flow(layers, event_shape, base, dtype, name)
 
 
-def _multiscale(event_shape, num_levels, num_blocks, blocks):
+def _multiscale(event_shape, num_levels, num_blocks, flat_latents, blocks):
   shape, levels = event_shape, []
   for i in range(num_levels):
     layers = list(blocks(shape, num_blocks))
@@ -165,7 +175,7 @@ def _multiscale(event_shape, num_levels, num_blocks, blocks):
       shape = tuple(layers[-1].forward_event_shape(shape))
       shape = bijectors.ChannelMask(shape).kept_shape
     levels.append(bijectors.Sequential(layers))
-  return bijectors.Multiscale(levels, event_shape)
+  return bijectors.Multiscale(levels, event_shape, flat_latents)
 
 
 @dataclasses.dataclass
@@ -228,7 +238,18 @@ class _Blocks:
     )
 
 
-def _trace(name):
+def _trace(trace, evaluation):
+  if not isinstance(trace, bijectors.Trace):
+    return bijectors.Trace(_estimator(trace), _estimator(evaluation))
+  if evaluation is not None:
+    raise ValueError(
+      'Expected a Trace alone, which has the estimator of evaluation; received '
+      'evaluation_trace beside it. Pass `Trace(...)` with both.'
+    )
+  return trace
+
+
+def _estimator(name):
   """The estimator of a name; estimators and None are themselves."""
   if isinstance(name, str):
     return bijectors.trace_estimator(name)
@@ -237,13 +258,13 @@ def _trace(name):
   return name
 
 
-def _solver(name, tolerance, num_steps):
+def _solver(name, tolerance, solver_steps):
   if not isinstance(name, str):
     return name
   makers = dict(
     dormand_prince=lambda: math.DormandPrince(tolerance, tolerance),
     bdf=lambda: tfp.math.ode.BDF(tolerance, tolerance, max_num_steps=1000),
-    rk4=lambda: math.RungeKutta4(num_steps),
+    rk4=lambda: math.RungeKutta4(solver_steps),
   )
   if name not in makers:
     raise ValueError(f'Expected solver to be one of {list(makers)}; received {name!r}.')

@@ -12,6 +12,7 @@ from tfp_flows import bijectors
 from tfp_flows import networks
 from tfp_flows.flows import arguments
 from tfp_flows.flows import building
+from tfp_flows.internal import renaming
 from tfp_flows.internal import shapes
 
 __all__ = ['glow']
@@ -19,13 +20,14 @@ __all__ = ['glow']
 tfd = tfp.distributions
 
 
+@renaming.renamed(coupling='transformer')
 @arguments.checked
 def glow(
   event_shape: Sequence[int],
   num_levels: int | None = None,
   num_steps: int = 8,
   width: int = 128,
-  coupling: str = 'affine',
+  transformer: str = 'affine',
   scale: str = 'sigmoid',
   learn_prior: bool = True,
   act_norm_in_networks: bool = False,
@@ -54,8 +56,8 @@ def glow(
       for vectors. Height and width must be multiples of `2 ** num_levels`.
     num_steps: steps per level, `K` in the paper.
     width: of the hidden layers of each network.
-    coupling: `'affine'`, `'additive'` or `'spline'`.
-    scale: of affine couplings, see `Affine`.
+    transformer: of the couplings, `'affine'`, `'additive'` or `'spline'`.
+    scale: of affine transformers, see `Affine`.
     learn_prior: whether the prior of what leaves early is a normal whose mean
       and scale depend on what stays, and that of the last latents one whose mean
       and scale per channel are trained; otherwise they are standard normals.
@@ -103,7 +105,7 @@ def glow(
   building.check_positive(num_levels=num_levels, num_steps=num_steps, width=width)
   building.check_divisible(event_shape, num_levels, 'glow')
   make = building.Couplings(
-    coupling,
+    transformer,
     scale,
     condition_size,
     dropout,

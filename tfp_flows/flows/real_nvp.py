@@ -10,6 +10,7 @@ from tfp_flows import bijectors
 from tfp_flows import networks
 from tfp_flows.flows import arguments
 from tfp_flows.flows import building
+from tfp_flows.internal import renaming
 from tfp_flows.internal import shapes
 
 __all__ = ['real_nvp']
@@ -17,6 +18,7 @@ __all__ = ['real_nvp']
 tfd = tfp.distributions
 
 
+@renaming.renamed(coupling='transformer')
 @arguments.checked
 def real_nvp(
   event_shape: Sequence[int],
@@ -24,7 +26,7 @@ def real_nvp(
   num_steps: int | None = None,
   width: int = 64,
   num_blocks: int = 2,
-  coupling: str = 'affine',
+  transformer: str = 'affine',
   scale: str = 'tanh',
   dropout: float = 0.0,
   num_bins: int | None = None,
@@ -58,8 +60,8 @@ def real_nvp(
     num_steps: couplings, see above; None is 3 for images and 8 for vectors.
     width: of the hidden layers of each network.
     num_blocks: residual blocks, or hidden layers, of each network.
-    coupling: `'affine'`, `'additive'` or `'spline'`.
-    scale: of affine couplings, see `Affine`.
+    transformer: of the couplings, `'affine'`, `'additive'` or `'spline'`.
+    scale: of affine transformers, see `Affine`.
     dropout: in the networks, while training.
     num_bins: number of values of a pixel; None is 256 for `[H, W, C]` and 0,
       continuous data, for `[D]`.
@@ -99,9 +101,9 @@ def real_nvp(
     num_steps = 3 if len(event_shape) == 3 else 8
   building.check_positive(num_levels=num_levels, num_steps=num_steps, width=width)
   building.check_divisible(event_shape, num_levels, 'real_nvp')
-  building.check_positive(0, num_blocks=num_blocks)
+  building.check_positive(0, num_num_blocks=num_blocks)
   make = building.Couplings(
-    coupling,
+    transformer,
     scale,
     condition_size,
     dropout,
@@ -120,7 +122,7 @@ def real_nvp(
     couplings = building.repeated_pairs(steps, memory, loop)
     layers.append(bijectors.Sequential(couplings, memory))
   else:
-    conditioner = dict(network=networks.ResNet, width=width, blocks=num_blocks)
+    conditioner = dict(network=networks.ResNet, width=width, num_blocks=num_blocks)
     levels = [
       bijectors.Sequential(level, memory)
       for level in _levels(
@@ -151,7 +153,7 @@ def _levels(shape, num_levels, num_steps, make, conditioner, memory, loop):
 
   levels = []
   for _ in range(num_levels - 1):
-    squeeze = bijectors.Squeeze(order='real_nvp')
+    squeeze = bijectors.Squeeze(pixel_order='real_nvp')
     layers = [*couplings(bijectors.CheckerboardMask, num_steps), squeeze]
     shape = tuple(squeeze.forward_event_shape(shape))
     layers += couplings(bijectors.ChannelMask, num_steps)

@@ -14,6 +14,7 @@ from tfp_flows import bijectors
 from tfp_flows import networks
 from tfp_flows.flows import arguments
 from tfp_flows.flows import building
+from tfp_flows.internal import renaming
 from tfp_flows.internal import shapes
 
 __all__ = ['residual_flow']
@@ -21,6 +22,7 @@ __all__ = ['residual_flow']
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
+@renaming.renamed(evaluation='evaluation_log_det', orders='norms', training='log_det')
 @arguments.checked
 def residual_flow(
   event_shape: Sequence[int],
@@ -32,11 +34,12 @@ def residual_flow(
   dense_width: int = 128,
   activation: str = 'lip_swish',
   lipschitz: float = 0.7,
-  orders: float | str | Sequence[float] = 2.0,
-  training: str | Callable[..., Any] | None = None,
+  norms: float | str | Sequence[float] = 2.0,
+  log_det: str | Callable[..., Any] | None = None,
   num_terms: int | None = None,
-  evaluation: str | Callable[..., Any] | None = None,
+  evaluation_log_det: str | Callable[..., Any] | None = None,
   factor_out: bool = False,
+  flat_latents: bool = True,
   tolerance: float | None = None,
   zero_last: bool = True,
   num_bins: int | None = None,
@@ -57,7 +60,7 @@ def residual_flow(
   image does not begin with an activation.
 
   The i-ResNet of [(Behrmann et al., 2019)][2], whose likelihood is biased, is
-  `training='truncated'`, `activation='elu'`, `num_dense_blocks=0`.
+  `log_det='truncated'`, `activation='elu'`, `num_dense_blocks=0`.
 
   Args:
     event_shape: `[D]` or `[H, W, C]`.
@@ -74,19 +77,22 @@ def residual_flow(
     lipschitz: bound of the Lipschitz constant of each `g`, in (0, 1); that of its
       n linear layers is the n-th root. With the default the variance of the
       roulette is finite. The paper has 0.98^3 = 0.94 for images.
-    orders: of the norms, see `LipschitzMLP`: a number, `'learned'`, or a sequence
+    norms: their orders, see `LipschitzMLP`: a number, `'learned'`, or a sequence
       that fits each network (for images three layers; `num_hidden + 1` in dense
       blocks).
-    training: how log-dets are estimated in training: `'roulette'`, `'poisson'`,
+    log_det: how log-dets are estimated in training: `'roulette'`, `'poisson'`,
       `'truncated'`, `'exact'` (see `RouletteLogDet` and the others), or such an
-      estimator. None is exact for one dimension, which takes one product instead of
-      several and has no noise, and else a roulette.
-    num_terms: of the estimator of training by its name: the terms that are always
-      computed; None is 2 for roulettes and 5 for the truncated series.
-    evaluation: likewise for evaluation, series by their name with 20 terms; None is
-      exact up to 64 dimensions, and above a roulette after 20 terms.
+      estimator, or a `LogDet` for training and evaluation. None is exact for one
+      dimension, which takes one product instead of several and has no noise, and else
+      a roulette.
+    num_terms: of `log_det` by its name: the terms that are always computed; None is 2
+      for roulettes and 5 for the truncated series.
+    evaluation_log_det: the same outside of training, series by their name with 20
+      terms; None is exact up to 64 dimensions, and above a roulette after 20 terms.
     factor_out: whether half of the channels leave after each level but the last;
       each level, also the first, then begins with a squeeze.
+    flat_latents: whether the latents are one vector, or, with `factor_out` and no dense
+      blocks, a list of one tensor per level, see `Multiscale`.
     tolerance: of the inverse, see `ResidualFlow`.
     zero_last: whether each `g` starts at zero.
     num_bins: number of values of a pixel; None is 256 for `[H, W, C]` and 0,
@@ -138,17 +144,22 @@ def residual_flow(
     dense_width=dense_width,
   )
   building.check_positive(0, num_dense_blocks=num_dense_blocks)
-  if training is None:
+  if not flat_latents and (num_dense_blocks or not (factor_out and is_image)):
+    raise ValueError(
+      'Expected flat_latents=False with factor_out=True and num_dense_blocks=0, of an '
+      'image: other latents are one tensor. Pass these, or flat_latents=True.'
+    )
+  if log_det is None:
     is_exact = np.prod(event_shape) == 1 and num_terms is None
-    training = 'exact' if is_exact else 'roulette'
+    log_det = 'exact' if is_exact else 'roulette'
   blocks = _Blocks(
-    bijectors.LogDet(_estimator(training, num_terms), _estimator(evaluation, 20)),
+    _log_det(log_det, num_terms, evaluation_log_det),
     lipschitz,
     tolerance,
     networks.SeedStream(seed),
     dict(
       activation=activation,
-      orders=orders,
+      norms=norms,
       condition_size=condition_size,
       zero_last=zero_last,
       dtype=dtype.name,
@@ -158,7 +169,7 @@ def residual_flow(
   layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
   if is_image:
     layers += _convolutional(
-      event_shape, num_levels, num_blocks, width, factor_out, blocks
+      event_shape, num_levels, num_blocks, width, factor_out, flat_latents, blocks
     )
     num_blocks, width = num_dense_blocks, dense_width
   if num_blocks:
@@ -172,7 +183,9 @@ def residual_flow(
   return building.normalizing_flow(layers, event_shape, base, dtype, name)
 
 
-def _convolutional(shape, num_levels, num_blocks, width, factor_out, blocks):
+def _convolutional(
+  shape, num_levels, num_blocks, width, factor_out, flat_latents, blocks
+):
   """The layers on images: of all levels, or a `Multiscale` of them."""
   event_shape, levels = shape, []
   for i in range(num_levels):
@@ -187,7 +200,7 @@ def _convolutional(shape, num_levels, num_blocks, width, factor_out, blocks):
       shape = bijectors.ChannelMask(shape).kept_shape
   if factor_out:
     levels = [bijectors.Sequential(layers) for layers in levels]
-    return [bijectors.Multiscale(levels, event_shape)]
+    return [bijectors.Multiscale(levels, event_shape, flat_latents)]
   return list(itertools.chain(*levels))
 
 
@@ -205,13 +218,12 @@ class _Blocks:
   def __call__(self, shape, count, network, width, is_first=False):
     """`count` blocks; the first of an image has no leading activation."""
     dtype = self.network_options['dtype']
-    num_layers = 3 if len(shape) == 3 else len(width) + 1
     steps = []
     for i in range(count):
       branch = network(
         shape,
         width,
-        coeff=self.lipschitz ** (1 / num_layers),
+        lipschitz=self.lipschitz,
         input_activation=i > 0 or not is_first,
         seed=self.seeds(),
         **self.network_options,
@@ -223,6 +235,17 @@ class _Blocks:
     layers = steps.pop(0) if is_first else []
     layers += building.repeated(steps, loop=self.loop)
     return [*layers, bijectors.ActNorm(shape, dtype=dtype)]
+
+
+def _log_det(log_det, num_terms, evaluation):
+  if not isinstance(log_det, bijectors.LogDet):
+    return bijectors.LogDet(_estimator(log_det, num_terms), _estimator(evaluation, 20))
+  if num_terms is not None or evaluation is not None:
+    raise ValueError(
+      'Expected a LogDet alone, which has its number of terms and the estimator of '
+      'evaluation; received num_terms or evaluation_log_det beside it. Pass them to it.'
+    )
+  return log_det
 
 
 def _estimator(name, num_terms=None):

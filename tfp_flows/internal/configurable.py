@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_flows.internal import renaming
 from tfp_flows.internal import serialization
 
 __all__ = ['Configurable']
@@ -73,7 +74,8 @@ class Configurable:
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> Any:
     """An object of a configuration; its weights are those of a new one."""
-    return cls(**serialization.deserialize_arguments(config))
+    arguments = renaming.current(cls, config)
+    return cls(**serialization.deserialize_arguments(arguments))
 
 
 class _Record:
@@ -93,6 +95,7 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
       try:
         bound = signature.bind(self, *args, **kwargs)
       except TypeError:  # `init` says so, better.
+        renaming.check(type(self).__name__, kwargs, renaming.table(type(self)))
         bound = None
       if bound is not None:
         bound.apply_defaults()

@@ -24,6 +24,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal import names
+from tfp_flows.internal import renaming
 
 __all__ = ['arguments_of', 'deserialize', 'separately', 'serialize']
 
@@ -300,7 +301,8 @@ def _decode_dataclass(node):
   cls = deserialize(node['of'])
   if not dataclasses.is_dataclass(cls):
     raise ValueError(f'Expected a dataclass of tfp_flows; received {node["of"]}.')
-  return cls(**deserialize_arguments(node['arguments']))  # type: ignore[operator]
+  arguments = renaming.current(cls, node['arguments'])
+  return cls(**deserialize_arguments(arguments))  # type: ignore[operator]
 
 
 def _encode_tfp(value):

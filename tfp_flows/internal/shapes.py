@@ -10,6 +10,7 @@ __all__ = [
   'batch_shape',
   'broadcast_batch',
   'ensure',
+  'last_size',
   'reshape',
   'static_or_dynamic',
   'with_flat_batch',
@@ -49,6 +50,11 @@ def ensure(x: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
   if known and all(a is not None or b is None for a, b in zip(x.shape, shape)):
     return x  # In graphs forward mode does not know `tf.ensure_shape`.
   return tf.ensure_shape(x, shape)
+
+
+def last_size(shape: int | Sequence[int]) -> int:
+  """`D` of a shape `[D]`, or of `D` itself."""
+  return int(shape[-1]) if isinstance(shape, Sequence) else shape
 
 
 def static_or_dynamic(x: tf.Tensor) -> tf.Tensor | list[int]:

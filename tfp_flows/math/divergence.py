@@ -67,7 +67,7 @@ def hutchinson_divergence(
     f: maps `[*batch, *event]` to the same shape, example by example.
     x: `[*batch, *event]`.
     event_ndims: number of event dimensions.
-    noise: samples of v, `[num_samples, *batch, *event]`.
+    noise: samples of v, `[num_probes, *batch, *event]`.
 
   #### References
 
@@ -89,16 +89,16 @@ def hutchinson_noise(
   kind: str,
   x: tf.Tensor,
   seed: tf.Tensor,
-  num_samples: int = 1,
+  num_probes: int = 1,
   keys: tf.Tensor | None = None,
 ) -> tf.Tensor:
-  """Samples `[num_samples, *x.shape]` of a noise of mean 0 and covariance I.
+  """Samples `[num_probes, *x.shape]` of a noise of mean 0 and covariance I.
 
   Args:
     kind: `'rademacher'`, of the smaller variance, or `'normal'`.
     x: says shape and dtype.
     seed: stateless seed `[2]`.
-    num_samples: number of samples.
+    num_probes: number of samples.
     keys: of the examples, `[*batch, 2]`, for noise that does not depend on the place;
       see `tff.example_keys`.
 
@@ -110,7 +110,7 @@ def hutchinson_noise(
   draw = random.rademacher if kind == 'rademacher' else random.normal
   shape = shapes.static_or_dynamic(x)
   if isinstance(shape, list):
-    shape = [num_samples, *shape]
+    shape = [num_probes, *shape]
   else:
-    shape = tf.concat([[num_samples], shape], axis=0)
+    shape = tf.concat([[num_probes], shape], axis=0)
   return random.for_examples(draw, shape, seed, x.dtype, axis=1, keys=keys)

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.internal import names
+from tfp_flows.internal import renaming
 from tfp_flows.internal import shapes
 from tfp_flows.math import random
 
@@ -152,6 +153,7 @@ def value_and_jacobian(
   return value, rows
 
 
+@renaming.renamed(num_samples='num_probes')
 def series_log_det(
   g: Callable[[tf.Tensor], tf.Tensor],
   x: tf.Tensor,
@@ -160,7 +162,7 @@ def series_log_det(
   num_terms: int,
   lengths: Lengths | None = None,
   noise: str = 'rademacher',
-  num_samples: int = 1,
+  num_probes: int = 1,
   keys: tf.Tensor | None = None,
 ) -> LogDetEstimate:
   """A stochastic estimate of `log|det(I + J)|` by its power series.
@@ -188,14 +190,14 @@ def series_log_det(
 
   Args:
     g: maps `[*batch, *event]` to the same shape, example by example; for
-      `num_samples > 1` also `[num_samples, *batch, *event]`.
+      `num_probes > 1` also `[num_probes, *batch, *event]`.
     x: `[*batch, *event]`.
     event_ndims: number of event dimensions.
     seed: stateless seed `[2]`.
     num_terms: terms that are always computed.
     lengths: `geometric(p)`, `poisson(rate)` or None.
     noise: of v, `'rademacher'` or `'normal'`. The former has the smaller variance.
-    num_samples: independent draws of v and N, of which the mean is taken.
+    num_probes: independent draws of v and N, of which the mean is taken.
     keys: of the examples, `[*batch, 2]`, for noise that does not depend on the place;
       see `tff.example_keys`.
 
@@ -205,14 +207,14 @@ def series_log_det(
        Jacobsen. Residual Flows for Invertible Generative Modeling, section 3. In
        _NeurIPS_, 2019. https://arxiv.org/abs/1906.02735
   """
-  _check_series(num_terms, lengths, noise, num_samples)
+  _check_series(num_terms, lengths, noise, num_probes)
   v_seed, n_seed = tf.unstack(
     tf.random.experimental.stateless_split(seed, 2, alg='philox')
   )
   ndims = x.shape.rank - event_ndims + 1
   samples = x[tf.newaxis]
-  if num_samples > 1:
-    samples = tf.repeat(samples, num_samples, axis=0)
+  if num_probes > 1:
+    samples = tf.repeat(samples, num_probes, axis=0)
     value, vjp = linearize(g, samples)
   else:
     value, inner = linearize(g, x)
@@ -221,7 +223,7 @@ def series_log_det(
   draw = random.rademacher if noise == 'rademacher' else random.normal
   v = random.for_examples(draw, shape, v_seed, x.dtype, axis=1, keys=keys)
   weight, last = _weights(
-    num_terms, lengths, [num_samples, *[1] * (ndims - 1)], n_seed, x.dtype, keys
+    num_terms, lengths, [num_probes, *[1] * (ndims - 1)], n_seed, x.dtype, keys
   )
 
   def dot(a, b):
@@ -326,12 +328,12 @@ def _log_abs_det(a):
   return tf.reduce_sum(tf.math.log(tf.abs(diagonal)), axis=-1)
 
 
-def _check_series(num_terms, lengths, noise, num_samples):
+def _check_series(num_terms, lengths, noise, num_probes):
   if num_terms < (0 if lengths is not None else 1):
     raise ValueError(
       f'Expected num_terms >= 1, or 0 with a roulette; received {num_terms}.'
     )
   if noise not in ('rademacher', 'normal'):
     raise ValueError(f"Expected noise 'rademacher' or 'normal'; received {noise!r}.")
-  if num_samples < 1:
-    raise ValueError(f'Expected num_samples >= 1; received {num_samples}.')
+  if num_probes < 1:
+    raise ValueError(f'Expected num_probes >= 1; received {num_probes}.')

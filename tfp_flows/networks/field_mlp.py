@@ -45,9 +45,11 @@ class FieldMLP(time_layers.FieldNetwork):
        Generative Models. In _ICLR_, 2019. https://arxiv.org/abs/1810.01367
   """
 
+  _renamed = dict(input_size='input_shape')
+
   def __init__(
     self,
-    input_size: int | Sequence[int],
+    input_shape: int | Sequence[int],
     hidden: Sequence[int] = (64, 64, 64),
     activation: str = 'tanh',
     time: str = 'concatsquash',
@@ -61,7 +63,7 @@ class FieldMLP(time_layers.FieldNetwork):
     """Creates and builds the network.
 
     Args:
-      input_size: `D`, or the shape `[D]`.
+      input_shape: `D` or `[D]`.
       hidden: widths of the hidden layers; empty for a field affine in `x`.
       activation: of the hidden layers, by its Keras name.
       time: 'concat' or 'concatsquash'.
@@ -77,17 +79,17 @@ class FieldMLP(time_layers.FieldNetwork):
       name: name of the layer.
 
     Raises:
-      ValueError: if a size is less than 1, `input_size` a shape of another rank, or
+      ValueError: if a size is less than 1, `input_shape` a shape of another rank, or
         `time` unknown; when called, if `t` is not a scalar or the last axis of `x`
         not `D`.
     """
-    shape = [input_size] if isinstance(input_size, int) else list(input_size)
+    shape = [input_shape] if isinstance(input_shape, int) else list(input_shape)
     if len(shape) != 1:
       raise ValueError(
-        f'Expected input_size D or [D]; received {shape}. For images [H, W, C] there '
+        f'Expected input_shape D or [D]; received {shape}. For images [H, W, C] there '
         f'is `FieldConvNet`.'
       )
-    time_layers.check_sizes('input_size', shape)
+    time_layers.check_sizes('input_shape', shape)
     time_layers.check_sizes('hidden', hidden)
     super().__init__(
       event_shape=shape,

@@ -47,7 +47,7 @@ def order_value(order: float | LearnedOrder) -> float | tf.Tensor:
 
 
 class _LipschitzLayer(keras.layers.Layer):
-  """`y = A x + b` with the norm of `A` held at `coeff` or below.
+  """`y = A x + b` with the norm of `A` held at `lipschitz` or below.
 
   Subclasses say how a kernel acts: `_linear`, its `_transpose`, and the number
   of `_pixels` that a matrix acts on alike.
@@ -57,7 +57,7 @@ class _LipschitzLayer(keras.layers.Layer):
     self,
     kernel_shape,
     v_shape,
-    coeff,
+    lipschitz,
     domain,
     codomain,
     kernel_initializer,
@@ -67,9 +67,9 @@ class _LipschitzLayer(keras.layers.Layer):
   ):
     super().__init__(dtype=dtype, name=name)
     _check_dtype(self)
-    _check_coeff(coeff)
+    _check_lipschitz(lipschitz)
     operator_norms.check_orders(order_value(domain), order_value(codomain))
-    self.coeff, self._domain, self._codomain = coeff, domain, codomain
+    self.lipschitz, self._domain, self._codomain = lipschitz, domain, codomain
     seeds = initializers.SeedStream(seed)
     # The same uniform law as other implementations of residual flows start from.
     uniform = keras.initializers.VarianceScaling(
@@ -119,14 +119,14 @@ class _LipschitzLayer(keras.layers.Layer):
     """Norm of the unconstrained kernel; scalar, differentiable."""
     return self._norm_of(tf.convert_to_tensor(self.kernel))
 
-  def bound(self) -> tf.Tensor:
-    """Norm of the effective kernel, `min(norm, coeff)`; scalar."""
-    return tf.minimum(self.norm(), self.coeff)
+  def lipschitz_bound(self) -> tf.Tensor:
+    """Norm of the effective kernel, `min(norm, lipschitz)`; scalar."""
+    return tf.minimum(self.norm(), self.lipschitz)
 
   def effective_kernel(self) -> tf.Tensor:
-    """`kernel / max(1, norm / coeff)`."""
+    """`kernel / max(1, norm / lipschitz)`."""
     kernel = tf.convert_to_tensor(self.kernel)
-    return kernel / tf.maximum(self._norm_of(kernel) / self.coeff, 1.0)
+    return kernel / tf.maximum(self._norm_of(kernel) / self.lipschitz, 1.0)
 
   def call(self, x, kernel=None):
     """Applies the layer; `kernel` is `effective_kernel()`, if that is at hand."""
@@ -163,7 +163,7 @@ class LipschitzDense(_LipschitzLayer):
   The norm is that from the p-norm to the q-norm, `p = domain`, `q = codomain`:
 
     sigma = max over v of |v kernel|_q / |v|_p
-    W = kernel / max(1, sigma / coeff)
+    W = kernel / max(1, sigma / lipschitz)
 
   as in [(Gouk et al., 2018)][1] and, for other orders than 2,
   [(Chen et al., 2019)][2]. Small kernels are left as they are; the kernel itself
@@ -174,7 +174,7 @@ class LipschitzDense(_LipschitzLayer):
   the weights. For `p = q = 2` it starts exact, and `update_norm` converges to the
   norm from below. `p = 1` or `q = inf` are exact always. For all other orders
   `sigma` is the norm's lower bound at a local maximum: `W` may stretch by more
-  than `coeff`.
+  than `lipschitz`.
 
   #### References
 
@@ -193,8 +193,8 @@ class LipschitzDense(_LipschitzLayer):
   def __init__(
     self,
     units: int,
-    input_size: int,
-    coeff: float = 0.97,
+    input_shape: int | Sequence[int],
+    lipschitz: float = 0.97,
     domain: float | LearnedOrder = 2.0,
     codomain: float | LearnedOrder = 2.0,
     kernel_initializer: Any = None,
@@ -206,8 +206,8 @@ class LipschitzDense(_LipschitzLayer):
 
     Args:
       units: size of the last axis of the output.
-      input_size: size of the last axis of the input.
-      coeff: largest norm of `W`, positive.
+      input_shape: `D` or `[D]`, the last axis of the input.
+      lipschitz: largest norm of `W`, positive.
       domain: `p`.
       codomain: `q`.
       kernel_initializer: of Keras; by default uniform of variance
@@ -217,14 +217,15 @@ class LipschitzDense(_LipschitzLayer):
       name: name of the layer.
 
     Raises:
-      ValueError: if `coeff` is not positive, the dtype another one, or the norm
+      ValueError: if `lipschitz` is not positive, the dtype another one, or the norm
         for these orders cannot be computed (`domain` infinity or `codomain` 1,
         unless `domain` is 1 or `codomain` infinity).
     """
+    size = shapes.last_size(input_shape)
     super().__init__(
-      kernel_shape=(input_size, units),
-      v_shape=(1, input_size),
-      coeff=coeff,
+      kernel_shape=(size, units),
+      v_shape=(1, size),
+      lipschitz=lipschitz,
       domain=domain,
       codomain=codomain,
       kernel_initializer=kernel_initializer,
@@ -261,7 +262,7 @@ class LipschitzConv2D(_LipschitzLayer):
     filters: int,
     kernel_size: int | Sequence[int],
     input_shape: Sequence[int],
-    coeff: float = 0.97,
+    lipschitz: float = 0.97,
     domain: float | LearnedOrder = 2.0,
     codomain: float | LearnedOrder = 2.0,
     kernel_initializer: Any = None,
@@ -275,7 +276,7 @@ class LipschitzConv2D(_LipschitzLayer):
       filters: channels of the output.
       kernel_size: int, or height and width.
       input_shape: `[H, W, C]`.
-      coeff: as for `LipschitzDense`, like all that follow.
+      lipschitz: as for `LipschitzDense`, like all that follow.
       domain: `p`.
       codomain: `q`.
       kernel_initializer: of Keras.
@@ -294,7 +295,7 @@ class LipschitzConv2D(_LipschitzLayer):
     super().__init__(
       kernel_shape=(*kernel_size, channels, filters),
       v_shape=(1, 1, 1, channels) if self._is_matrix else (1, *space, channels),
-      coeff=coeff,
+      lipschitz=lipschitz,
       domain=domain,
       codomain=codomain,
       kernel_initializer=kernel_initializer,
@@ -338,6 +339,8 @@ def _check_dtype(layer):
     )
 
 
-def _check_coeff(coeff):
-  if not coeff > 0:
-    raise ValueError(f'Expected coeff > 0; received {coeff}. The usual is 0.97.')
+def _check_lipschitz(lipschitz):
+  if not lipschitz > 0:
+    raise ValueError(
+      f'Expected lipschitz > 0; received {lipschitz}. The usual is 0.97.'
+    )

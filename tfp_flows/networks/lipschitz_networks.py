@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfp_flows.internal import shapes
@@ -17,9 +18,14 @@ from tfp_flows.networks import network
 
 __all__ = ['LipschitzConvNet', 'LipschitzMLP']
 
+_OF_LAYER = 0.97
+_HIDDEN, _KERNEL_SIZES = (128, 128, 128), (3, 1, 3)
+
 
 class _LipschitzNetwork(network.Network):
   """Activations and linear layers of bounded norm in turn."""
+
+  _renamed = dict(coeff='lipschitz', input_size='input_shape', orders='norms')
 
   def __init__(
     self,
@@ -27,8 +33,8 @@ class _LipschitzNetwork(network.Network):
     event_ndims,
     make_layer,
     activation,
-    coeff,
-    orders,
+    lipschitz,
+    norms,
     input_activation,
     condition_size,
     zero_last,
@@ -43,8 +49,8 @@ class _LipschitzNetwork(network.Network):
       event_ndims: 1 for vectors, 3 for images.
       make_layer: callable `(index, inputs, outputs, **options) -> layer`.
       activation: as documented in the public classes, like all that follow.
-      coeff: number.
-      orders: number, sequence or 'learned'.
+      lipschitz: number or None.
+      norms: number, sequence or 'learned'.
       input_activation: bool.
       condition_size: int or None.
       zero_last: bool.
@@ -53,11 +59,11 @@ class _LipschitzNetwork(network.Network):
       name: str or None.
     """
     super().__init__(name=name, dtype=dtype)
-    _check_coeff(coeff)
+    depth = len(sizes) - 1
+    of_layer = _of_layer(lipschitz, depth)
     seeds = initializers.SeedStream(seed)
     policy = self.dtype_policy
-    depth = len(sizes) - 1
-    chain = _chain(orders, depth, policy)
+    chain = _chain(norms, depth, policy)
     self._activations, self._linears = [], []
     for i in range(depth):
       size = sizes[i]
@@ -69,7 +75,7 @@ class _LipschitzNetwork(network.Network):
         i,
         size,
         sizes[i + 1],
-        coeff=coeff,
+        lipschitz=of_layer,
         domain=chain[i],
         codomain=chain[i + 1],
         kernel_initializer='zeros' if zero_last and i == depth - 1 else None,
@@ -78,7 +84,7 @@ class _LipschitzNetwork(network.Network):
       )
       self._linears.append(layer)
     self._input_activation, self._event_ndims = input_activation, event_ndims
-    self.max_lipschitz = coeff**depth
+    self.lipschitz = of_layer**depth if lipschitz is None else lipschitz
     self.condition_size = condition_size
     if condition_size is not None:
       self._add_condition = condition_lib.AddCondition(
@@ -89,6 +95,19 @@ class _LipschitzNetwork(network.Network):
         dtype=policy,
       )
     self.built = True
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> '_LipschitzNetwork':
+    """Also of versions that had the bound of each layer, `coeff`."""
+    if 'coeff' in config:
+      bound = _of_network(config['coeff'], cls._depth_of(config))
+      config = dict(config, coeff=bound)
+    return super().from_config(config)
+
+  @classmethod
+  def _depth_of(cls, config):
+    """The number of linear layers of the network of a configuration."""
+    raise NotImplementedError
 
   def update_norms(self, tolerance: float = 1e-3, max_iterations: int = 50) -> None:
     """Brings the measured norms up to date with the weights.
@@ -104,8 +123,8 @@ class _LipschitzNetwork(network.Network):
       layer.update_norm(tolerance, max_iterations)
 
   def norm_bounds(self) -> list[tf.Tensor]:
-    """The norm of each effective linear map, scalars of at most `coeff`."""
-    return [layer.bound() for layer in self._linears]
+    """The norm of each effective linear map, scalars."""
+    return [layer.lipschitz_bound() for layer in self._linears]
 
   def lipschitz_bound(self) -> tf.Tensor:
     """Their product: the bound on the network's Lipschitz constant; scalar."""
@@ -146,18 +165,18 @@ class LipschitzMLP(_LipschitzNetwork):
     g(x) = W_n f(... W_2 f(W_1 f(x) + b_1 [+ V condition]) ...) + b_n
 
   with activations `f` of slopes up to 1 *before* each linear layer (the first one
-  only if `input_activation`) and matrices of norm `<= coeff`, see
-  `LipschitzDense`: so `|g(x) - g(x')| <= coeff^n |x - x'|`. `V` is free, since only
-  the dependence on `x` matters. Batch shapes of `x` and `condition` broadcast.
+  only if `input_activation`) and matrices of norm `<= lipschitz^(1/n)`, see
+  `LipschitzDense`: so `|g(x) - g(x')| <= lipschitz |x - x'|`. `V` is free, since
+  only the dependence on `x` matters. Batch shapes of `x` and `condition` broadcast.
 
-  The norms are 2-norms, or for given `orders` `p_0, ..., p_n` those of `W_i` from
+  The norms are 2-norms, or for given `norms` `p_0, ..., p_n` those of `W_i` from
   the `p_{i-1}`-norm to the `p_i`-norm. The chain must close, `p_n = p_0`: the
   product of norms then bounds the Lipschitz constant in the `p_0`-norm. With
-  `orders='learned'`, `p_0` to `p_{n-1}` are trained, see `LearnedOrder`.
+  `norms='learned'`, `p_0` to `p_{n-1}` are trained, see `LearnedOrder`.
 
   How far this is a guarantee: the norms are those at the last `update_norms()`,
   which must follow each change of the weights. For the order 2, it converges to the
-  norm from below, and what is missing must be less than `coeff` leaves to 1. Orders
+  norm from below, and what is missing must be less than `lipschitz` leaves to 1. Orders
   all 1 or all infinity are exact. For all others the norm itself is unknown: what
   is found is a local maximum, a lower bound, and a Lipschitz constant below 1 is
   likely and not certain.
@@ -172,11 +191,11 @@ class LipschitzMLP(_LipschitzNetwork):
 
   def __init__(
     self,
-    input_size: int | Sequence[int],
-    hidden: Sequence[int] = (128, 128, 128),
+    input_shape: int | Sequence[int],
+    hidden: Sequence[int] = _HIDDEN,
     activation: str = 'lip_swish',
-    coeff: float = 0.97,
-    orders: float | str | Sequence[float] = 2.0,
+    lipschitz: float | None = None,
+    norms: float | str | Sequence[float] = 2.0,
     input_activation: bool = True,
     condition_size: int | None = None,
     zero_last: bool = True,
@@ -187,12 +206,13 @@ class LipschitzMLP(_LipschitzNetwork):
     """Creates and builds the network.
 
     Args:
-      input_size: `D`, or the shape `[D]`.
+      input_shape: `D` or `[D]`.
       hidden: widths of the hidden layers; empty for one linear layer.
       activation: a name of `lipschitz_activation`.
-      coeff: largest norm of each linear layer, in (0, 1).
-      orders: of the norms: a number in [1, inf], `len(hidden) + 2` numbers of which
-        the last is the first, or 'learned'.
+      lipschitz: bound of the Lipschitz constant of `g`, in (0, 1), of which each of
+        the n linear layers has the n-th root; None is `0.97^n`.
+      norms: their orders: a number in [1, inf], `len(hidden) + 2` numbers of which the
+        last is the first, or 'learned'.
       input_activation: whether `x` goes through an activation first.
       condition_size: `K`, or None for a network without condition.
       zero_last: whether the last layer starts at zero, and `g` with it.
@@ -201,10 +221,10 @@ class LipschitzMLP(_LipschitzNetwork):
       name: name of the layer.
 
     Raises:
-      ValueError: for an unknown activation, another dtype, `coeff` outside (0, 1),
-        or `orders` that do not close or whose norms cannot be computed.
+      ValueError: for an unknown activation, another dtype, `lipschitz` outside
+        (0, 1), or `norms` that do not close or cannot be computed.
     """
-    size = input_size if isinstance(input_size, int) else int(input_size[-1])
+    size = shapes.last_size(input_shape)
 
     def make_layer(index, inputs, outputs, **options):
       del index
@@ -215,8 +235,8 @@ class LipschitzMLP(_LipschitzNetwork):
       event_ndims=1,
       make_layer=make_layer,
       activation=activation,
-      coeff=coeff,
-      orders=orders,
+      lipschitz=lipschitz,
+      norms=norms,
       input_activation=input_activation,
       condition_size=condition_size,
       zero_last=zero_last,
@@ -224,6 +244,10 @@ class LipschitzMLP(_LipschitzNetwork):
       dtype=dtype,
       name=name,
     )
+
+  @classmethod
+  def _depth_of(cls, config):
+    return len(config.get('hidden', _HIDDEN)) + 1
 
 
 @keras.saving.register_keras_serializable('tfp_flows')
@@ -239,10 +263,10 @@ class LipschitzConvNet(_LipschitzNetwork):
     self,
     input_shape: Sequence[int],
     width: int = 512,
-    kernel_sizes: Sequence[int] = (3, 1, 3),
+    kernel_sizes: Sequence[int] = _KERNEL_SIZES,
     activation: str = 'lip_swish',
-    coeff: float = 0.97,
-    orders: float | str | Sequence[float] = 2.0,
+    lipschitz: float | None = None,
+    norms: float | str | Sequence[float] = 2.0,
     input_activation: bool = True,
     condition_size: int | None = None,
     zero_last: bool = True,
@@ -257,8 +281,8 @@ class LipschitzConvNet(_LipschitzNetwork):
       width: channels of the hidden layers.
       kernel_sizes: one per convolution.
       activation: as for `LipschitzMLP`, like all that follow.
-      coeff: in (0, 1).
-      orders: a number, `len(kernel_sizes) + 1` numbers, or 'learned'.
+      lipschitz: in (0, 1), or None.
+      norms: a number, `len(kernel_sizes) + 1` numbers, or 'learned'.
       input_activation: whether `x` goes through an activation first.
       condition_size: `K`, or None for a network without condition.
       zero_last: whether the last convolution starts at zero.
@@ -281,8 +305,8 @@ class LipschitzConvNet(_LipschitzNetwork):
       event_ndims=3,
       make_layer=make_layer,
       activation=activation,
-      coeff=coeff,
-      orders=orders,
+      lipschitz=lipschitz,
+      norms=norms,
       input_activation=input_activation,
       condition_size=condition_size,
       zero_last=zero_last,
@@ -291,22 +315,26 @@ class LipschitzConvNet(_LipschitzNetwork):
       name=name,
     )
 
+  @classmethod
+  def _depth_of(cls, config):
+    return len(config.get('kernel_sizes', _KERNEL_SIZES))
 
-def _chain(orders, depth, dtype):
+
+def _chain(norms, depth, dtype):
   """The orders at the ends and joints of `depth` layers; the last is the first."""
-  if orders == 'learned':
+  if norms == 'learned':
     learned = [lipschitz_layers.LearnedOrder(dtype=dtype) for _ in range(depth)]
     return [*learned, learned[0]]
-  if isinstance(orders, int | float):
-    return [float(orders)] * (depth + 1)
-  if isinstance(orders, str):
+  if isinstance(norms, int | float):
+    return [float(norms)] * (depth + 1)
+  if isinstance(norms, str):
     raise ValueError(
-      f"Expected orders to be a number, a sequence or 'learned'; received {orders!r}."
+      f"Expected norms to be a number, a sequence or 'learned'; received {norms!r}."
     )
-  chain = [float(order) for order in orders]
+  chain = [float(order) for order in norms]
   if len(chain) != depth + 1 or chain[0] != chain[-1]:
     raise ValueError(
-      f'Expected {depth + 1} orders for {depth} linear layers, of which the last is '
+      f'Expected {depth + 1} norms for {depth} linear layers, of which the last is '
       f'the first: the product of norms bounds a Lipschitz constant only if input '
       f'and output are measured alike. Received {chain}. Close the chain, or give '
       f'one number for all.'
@@ -314,9 +342,25 @@ def _chain(orders, depth, dtype):
   return chain
 
 
-def _check_coeff(coeff):
-  if not 0 < coeff < 1:
+def _of_layer(lipschitz, depth):
+  """The bound of each of `depth` linear layers."""
+  if lipschitz is None:
+    return _OF_LAYER
+  if not 0 < lipschitz < 1:
     raise ValueError(
-      f'Expected coeff in (0, 1), so that x + g(x) is invertible; received {coeff}. '
-      f'The usual is 0.97, and less with few iterations per update.'
+      f'Expected lipschitz in (0, 1), so that x + g(x) is invertible; received '
+      f'{lipschitz}. The usual is 0.9, and less with few iterations per update.'
     )
+  return lipschitz ** (1 / depth)
+
+
+def _of_network(norm, depth):
+  """The bound whose `depth`-th root is `norm`, to the last bit."""
+  bound = norm**depth
+  candidates = [bound]
+  for direction in (0.0, 1.0):
+    other = bound
+    for _ in range(2 * depth):
+      other = float(np.nextafter(other, direction))
+      candidates.append(other)
+  return next((c for c in candidates if _of_layer(c, depth) == norm), bound)

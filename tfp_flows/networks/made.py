@@ -49,9 +49,11 @@ class MADE(network.Network):
        https://arxiv.org/abs/1502.03509
   """
 
+  _renamed = dict(size='input_shape')
+
   def __init__(
     self,
-    size: int,
+    input_shape: int | Sequence[int],
     params_per_dim: int,
     hidden: Sequence[int] = (256, 256),
     activation: str = 'relu',
@@ -66,7 +68,7 @@ class MADE(network.Network):
     """Creates and builds the network.
 
     Args:
-      size: `D`.
+      input_shape: `D` or `[D]`.
       params_per_dim: number `P` of outputs for each dimension.
       hidden: widths of the hidden layers; empty for a linear map.
       activation: of the hidden layers, by its Keras name.
@@ -86,7 +88,7 @@ class MADE(network.Network):
         activation mixes units.
     """
     super().__init__(name=name, dtype=dtype)
-    checks.as_count(size, 'size')
+    size = checks.as_count(shapes.last_size(input_shape), 'size')
     checks.as_count(params_per_dim, 'params_per_dim')
     for width in hidden:
       checks.as_count(width, 'width in hidden')

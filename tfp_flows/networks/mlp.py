@@ -25,9 +25,11 @@ class MLP(network.Network):
   `[..., output_size]`. Batch shapes of `x` and `condition` broadcast.
   """
 
+  _renamed = dict(input_size='input_shape')
+
   def __init__(
     self,
-    input_size: int | Sequence[int],
+    input_shape: int | Sequence[int],
     output_size: int,
     hidden: Sequence[int] = (128, 128),
     activation: str = 'relu',
@@ -41,7 +43,7 @@ class MLP(network.Network):
     """Creates and builds the network.
 
     Args:
-      input_size: `D`, or the shape `[D]`.
+      input_shape: `D` or `[D]`.
       output_size: size of the last axis of the output.
       hidden: widths of the hidden layers; empty for a linear map.
       activation: of the hidden layers, by its Keras name.
@@ -56,7 +58,7 @@ class MLP(network.Network):
     super().__init__(name=name, dtype=dtype)
     seeds = initializers.SeedStream(seed)
     policy = self.dtype_policy
-    widths = [_size(input_size), *hidden]
+    widths = [shapes.last_size(input_shape), *hidden]
     for size in (*widths, output_size):
       checks.as_count(size, 'size', owner='MLP')
     self._activation = activations.activation(activation)
@@ -107,7 +109,3 @@ class Dense(keras.layers.Dense):
       return super().call(x)
     # The gradient of `tf.nn.bias_add` is off by half in batches of thousands.
     return tf.matmul(x, tf.convert_to_tensor(self.kernel)) + self.bias
-
-
-def _size(input_size):
-  return input_size if isinstance(input_size, int) else int(input_size[-1])

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal import renaming
 from tfp_flows.math import first_steps
 
 __all__ = ['Network']
@@ -24,6 +25,7 @@ class Network(keras.layers.Layer):
     try:
       bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
     except TypeError:
+      renaming.check(cls.__name__, kwargs, renaming.table(cls))
       return super().__new__(cls, *args, **kwargs)  # `__init__` will say so.
     # Keras keeps plain arguments only; the dtype it has from the policy of the layer.
     arguments = list(bound.arguments.items())[1:]
@@ -79,7 +81,7 @@ class Network(keras.layers.Layer):
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> 'Network':
     """The network of a `get_config`, with new weights."""
-    config = dict(config)
+    config = renaming.current(cls, config)
     trainable = config.pop('trainable', True)
     network = cls(**config)
     if not trainable:

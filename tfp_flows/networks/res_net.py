@@ -41,12 +41,14 @@ class ResNet(network.Network):
        In _NeurIPS_, 2016. https://arxiv.org/abs/1602.07868
   """
 
+  _renamed = dict(blocks='num_blocks')
+
   def __init__(
     self,
     input_shape: Sequence[int],
     channels: int,
     width: int = 64,
-    blocks: int = 2,
+    num_blocks: int = 2,
     condition_size: int | None = None,
     dropout: float = 0.0,
     seed: int | None = None,
@@ -60,7 +62,7 @@ class ResNet(network.Network):
       input_shape: `[H, W, C]`.
       channels: channels of the output.
       width: channels of the hidden layers.
-      blocks: number of residual blocks.
+      num_blocks: number of residual blocks.
       condition_size: `K`, or None for a network without condition.
       dropout: fraction of the hidden channels dropped in training, per image.
       seed: int, of the initial weights and of dropout.
@@ -80,7 +82,7 @@ class ResNet(network.Network):
       return _WeightNormConv2D(width, kernel_size, seeds.he_normal(), dtype=policy)
 
     self._input = conv(3)
-    self._blocks = [(conv(3), conv(3)) for _ in range(blocks)]
+    self._blocks = [(conv(3), conv(3)) for _ in range(num_blocks)]
     self._scale_output(width, depth, of_images=True)
     self._output = conv_net.SameConv2D(
       channels, 1, kernel_initializer='zeros', dtype=policy

@@ -46,7 +46,8 @@ def make_model(data: data_lib.Description, options: Options) -> flow_model.FlowM
     )
   builder = flows.MODELS[options.model]
   keras.utils.set_random_seed(options.seed)  # Of what has no seed of its own.
-  given = parse(builder, options.arg, _GIVEN)
+  older = workdir_lib.recorded_arguments(options.workdir)
+  given = parse(builder, options.arg, _GIVEN, older)
   arguments: dict[str, Any] = dict(
     seed=options.seed,
     dtype=options.dtype,

@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfp_flows import data as data_lib
+from tfp_flows import flows
 from tfp_flows.internal import files
 from tfp_flows.model import checkpoints
 from tfp_flows.model import flow_model
 from tfp_flows.model import weights
+from tfp_flows.runs import arguments
 from tfp_flows.runs.options import FIXED
 from tfp_flows.runs.options import Options
 from tfp_flows.runs.options import UsageError
 
-__all__ = ['Workdir']
+__all__ = ['Workdir', 'recorded_arguments']
 
 # What the weights and the test set depend on.
 _IDENTITY = (
@@ -74,7 +76,7 @@ class Workdir:
   def __init__(self, options: Options):
     if not options.workdir:
       raise UsageError('Expected --workdir=DIR, the folder of the run; received none.')
-    self.options = _with_absolute_paths(options)
+    self.options = _with_names_of_run(_with_absolute_paths(options))
     self.path = self.options.workdir
 
   def file(self, name: str) -> str:
@@ -294,6 +296,32 @@ def _lines(name, recorded):
     for line in recorded
     if line.startswith(f'--{name}=') or line in (f'--{name}', f'--no{name}')
   ]
+
+
+def recorded_arguments(path: str | None) -> tuple[str, ...]:
+  """The arguments of the model of a run, as it was begun with; none without a run."""
+  try:
+    with open(os.path.join(path or '', 'flags.txt')) as file:
+      lines = _lines('arg', file.read().splitlines())
+  except (OSError, UnicodeDecodeError):
+    return ()  # Whoever needs the file says what is wrong with it.
+  return tuple(line.removeprefix('--arg=') for line in lines)
+
+
+def _with_names_of_run(options):
+  """With the arguments of the run, if those are the same by names of earlier versions.
+
+  Its files are known by them.
+  """
+  recorded, builder = (
+    recorded_arguments(options.workdir),
+    flows.MODELS.get(options.model),
+  )
+  if builder is None:
+    return options
+  current = tuple(arguments.with_current_name(builder, text) for text in recorded)
+  is_same = current == options.arg and current != recorded
+  return dataclasses.replace(options, arg=recorded) if is_same else options
 
 
 def _with_absolute_paths(options):
