@@ -1,5 +1,6 @@
 """Programs do what the commands do."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -49,6 +50,29 @@ def test_the_other_commands(options, capsys):
   assert np.load(f'{options.workdir}/sample.npy').shape == (5, 2)
   runs.interpolate(options, frames=3)
   assert np.load(f'{options.workdir}/interpolation.npy').shape == (2, 3, 2)
+
+
+def test_a_run_of_earlier_names_goes_on(tmp_path, capsys):
+  """Its files are known by the arguments as they were written then."""
+  old = ('num_steps=1', 'width=4', 'coupling=additive')
+  new = ('num_steps=1', 'width=4', 'transformer=additive')
+  then = runs.Options(workdir=f'{tmp_path}/run', arg=old, **OPTIONS)
+  now = dataclasses.replace(then, arg=new)
+  with pytest.raises(runs.UsageError, match='arg=transformer=.*called coupling'):
+    runs.train(then)
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'flags.txt').write_text(then.as_flagfile())
+  runs.train(now)
+  assert '--arg=coupling=additive' in (tmp_path / 'run' / 'flags.txt').read_text()
+  for options in (then, now):
+    runs.evaluate(options, 'test')
+    runs.train(options)
+    assert 'This run is finished' in capsys.readouterr().out
+  runs.train(dataclasses.replace(now, epochs=3))
+  assert 'Going on after 2 epochs' in capsys.readouterr().out
+  other = dataclasses.replace(now, arg=('num_steps=1', 'width=5', new[-1]))
+  with pytest.raises(runs.UsageError, match='which has .*--arg=width=4'):
+    runs.train(other)
 
 
 def test_a_picture_has_as_many_samples_as_points(options, monkeypatch):
