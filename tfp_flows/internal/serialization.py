@@ -24,6 +24,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal import names
+from tfp_flows.internal import tfp_private
 
 __all__ = ['arguments_of', 'deserialize', 'separately', 'serialize']
 
@@ -318,15 +319,7 @@ def _encode_tfp(value):
 def _tfp_parameters(value, cls):
   if not isinstance(value, tfp.math.ode.Solver):
     return {k: v for k, v in value.parameters.items() if k != 'parameters'}
-  names = inspect.signature(cls.__init__).parameters
-  found = {k: getattr(value, f'_{k}') for k in names if hasattr(value, f'_{k}')}
-  # What a solver puts in the place of a None refers to itself.
-  own = getattr(found.get('make_adjoint_solver_fn'), '__module__', None) or ''
-  return {
-    k: v
-    for k, v in found.items()
-    if k != 'make_adjoint_solver_fn' or not own.startswith('tensorflow_probability.')
-  }
+  return tfp_private.solver_arguments(value, cls)
 
 
 def _decode_tfp(node):

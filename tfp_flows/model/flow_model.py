@@ -170,7 +170,7 @@ class FlowModel(steps.Steps, inference.Inference, saving.Saving, keras.Model):
     if kwargs.get('run_eagerly'):
       jit_compile = False
     self._compiled.clear()
-    strategy = self._distribute_strategy
+    strategy = self._strategy
     if strategy is None:
       super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
       return
@@ -342,15 +342,15 @@ class FlowModel(steps.Steps, inference.Inference, saving.Saving, keras.Model):
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
     with self._plain_data_errors():
       found = super().predict(batches, **kwargs)
-    if self._distribute_strategy is not None:
+    if self._strategy is not None:
       found, weight = found
       found = found[weight > 0]
     return self._numbers(found[:count])
 
   def _distributed(self, batches, **options):
-    if self._distribute_strategy is None:
+    if self._strategy is None:
       return batches
-    return replicas.distribute(batches, self._distribute_strategy, **options)
+    return replicas.distribute(batches, self._strategy, **options)
 
   def _with_norms(self, callbacks):
     if not self._has_norms:
@@ -397,7 +397,7 @@ class FlowModel(steps.Steps, inference.Inference, saving.Saving, keras.Model):
   def _batches(self, x, condition=None, weight=None, *, batch_size=None, order=None):
     # A step of the user's own may not know of weights.
     fill = type(self).train_step is steps.Steps.train_step
-    strategy = self._distribute_strategy
+    strategy = self._strategy
     replicas = self.distribute_strategy.num_replicas_in_sync
     return self._inputs.batches(
       x,
