@@ -1,8 +1,10 @@
 """The import arrows, read from the code and from BUILD."""
 
 import ast
+import io
 import pathlib
 import re
+import tokenize
 
 import pytest
 
@@ -69,6 +71,42 @@ def test_one_context_surrounds_calls():
     text = path.read_text()
     assert 'threading.local' not in text, path
     assert 'ContextVar(' not in text or path in known, path
+
+
+def code_lines(text):
+  """The number of lines that are neither blank, nor a comment, nor of a docstring."""
+  no_code = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
+  lines = set()
+  for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    if token.type not in (*no_code, tokenize.INDENT, tokenize.DEDENT):
+      lines |= set(range(token.start[0], token.end[0] + 1))
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+      if ast.get_docstring(node) is not None:
+        lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+  return len(lines)
+
+
+def test_files_are_small():
+  sizes = {path: code_lines(path.read_text()) for path in files(PACKAGE)}
+  assert not {path: size for path, size in sizes.items() if size > 300}
+
+
+def test_lines_of_code_are_counted():
+  text = """'Docstring.'
+
+# Comment.
+x = [  # Comment.
+  1,
+
+]
+def function():
+  '''Docstring
+  of two lines.'''
+  return '''a
+b'''
+"""
+  assert code_lines(text) == 6
 
 
 def build_targets():
