@@ -1,8 +1,10 @@
 """The import arrows, read from the code and from BUILD."""
 
 import ast
+import io
 import pathlib
 import re
+import tokenize
 
 import pytest
 
@@ -56,107 +58,6 @@ def test_imports_follow_the_arrows(package):
     assert packages(path) - {package} <= ALLOWED[package], path
 
 
-def test_private_names_have_one_gate():
-  gates = {PACKAGE / 'internal' / 'tfp_private.py'}
-  for path in files(PACKAGE) + files(ROOT / 'examples'):
-    private = [m for m in modules(path) if m.startswith('tensorflow_probability.')]
-    assert not private or path in gates, (path, private)
-    private = [m for m in modules(path) if m.startswith('tensorflow.python')]
-    assert not private or path == PACKAGE / 'internal' / 'tf_private.py', path
-    assert not any(m.split('.')[0] == 'tf_keras' for m in modules(path)), path
-
-
-# Private attributes of Keras, TensorFlow and TensorFlow Probability that are read
-# outside of the gates. The list may only become shorter.
-PRIVATE_ATTRIBUTES = {
-  'internal/keras_parameters.py': {
-    'layer._flatten_layers',
-    'self._no_dependency',
-    'self._value',
-  },
-  'math/ode_solvers.py': {
-    'other._first_step_size',
-    'self._atol',
-    'self._rtol',
-    'self._validate_args',
-  },
-  'model/flow_model.py': {'self._distribute_strategy'},
-  'model/replicas.py': {
-    'distributed._cardinality',
-    'optimizer._all_reduce_sum_gradients',
-    'optimizer._distribution_strategy',
-  },
-  'model/saving.py': {'self._non_trainable_variables', 'self._trainable_variables'},
-  'model/steps.py': {'self._distribute_strategy'},
-  'networks/network.py': {
-    'self._non_trainable_variables',
-    'self._trainable_variables',
-  },
-  'runs/optimizers.py': {'optimizer._model_variables_moving_average'},
-}
-
-GATES = {'tfp_private.py', 'tf_private.py', 'keras_private.py'}
-
-# Of named tuples and of `os`, where they are documented.
-DOCUMENTED = {'_asdict', '_exit', '_fields', '_make', '_replace'}
-
-
-def is_private(name):
-  return name.startswith('_') and not name.startswith('__') and name not in DOCUMENTED
-
-
-def defined_names(tree):
-  """Names that a file gives to functions, classes, variables and its own attributes."""
-  for node in ast.walk(tree):
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-      yield node.name
-    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-      yield node.id
-    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-      if isinstance(node.value, ast.Name) and node.value.id in ('self', 'cls'):
-        yield node.attr
-
-
-def private_attributes(tree, own):
-  """Those that `tree` reads, also by `getattr`, and that are none of the `own`."""
-  for node in ast.walk(tree):
-    if isinstance(node, ast.Attribute):
-      of, name = ast.unparse(node.value), node.attr
-    elif isinstance(node, ast.Call) and len(node.args) > 1:
-      is_access = ast.unparse(node.func) in ('getattr', 'hasattr', 'setattr')
-      if not is_access or not isinstance(node.args[1], ast.Constant):
-        continue
-      of, name = ast.unparse(node.args[0]), node.args[1].value
-    else:
-      continue
-    if is_private(name) and name not in own and of != 'super()':
-      yield f'{of}.{name}'
-
-
-def test_private_attributes_become_fewer():
-  trees = {path: ast.parse(path.read_text()) for path in files(PACKAGE)}
-  own = {name for tree in trees.values() for name in defined_names(tree)}
-  found = {}
-  for path, tree in trees.items():
-    names = set(private_attributes(tree, own))
-    if names and path.name not in GATES:
-      found[str(path.relative_to(PACKAGE))] = names
-  assert found == PRIVATE_ATTRIBUTES
-
-
-def test_private_attributes_are_found():
-  source = """
-self._own = x._foreign + x._own + self._inherited + super()._hook + x._replace()
-y = getattr(layer.part, '_named', None), getattr(layer, name), x.__dict__
-"""
-  tree = ast.parse(source)
-  assert set(private_attributes(tree, set(defined_names(tree)))) == {
-    'x._foreign',
-    'self._inherited',
-    'layer.part._named',
-  }
-
-
 def test_library_reads_no_flags():
   for path in files(PACKAGE):
     if path.parent.name != 'bin':
@@ -170,6 +71,42 @@ def test_one_context_surrounds_calls():
     text = path.read_text()
     assert 'threading.local' not in text, path
     assert 'ContextVar(' not in text or path in known, path
+
+
+def code_lines(text):
+  """The number of lines that are neither blank, nor a comment, nor of a docstring."""
+  no_code = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
+  lines = set()
+  for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    if token.type not in (*no_code, tokenize.INDENT, tokenize.DEDENT):
+      lines |= set(range(token.start[0], token.end[0] + 1))
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+      if ast.get_docstring(node) is not None:
+        lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+  return len(lines)
+
+
+def test_files_are_small():
+  sizes = {path: code_lines(path.read_text()) for path in files(PACKAGE)}
+  assert not {path: size for path, size in sizes.items() if size > 300}
+
+
+def test_lines_of_code_are_counted():
+  text = """'Docstring.'
+
+# Comment.
+x = [  # Comment.
+  1,
+
+]
+def function():
+  '''Docstring
+  of two lines.'''
+  return '''a
+b'''
+"""
+  assert code_lines(text) == 6
 
 
 def build_targets():

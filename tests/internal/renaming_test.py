@@ -1,7 +1,6 @@
 """Old names of arguments: errors tell the new ones, and files have them."""
 
 import inspect
-import re
 
 import keras
 import pytest

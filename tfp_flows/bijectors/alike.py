@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import keras_private
 from tfp_flows.internal import weight_values
 
 __all__ = ['check_alike', 'check_repeatable', 'moving']
@@ -69,7 +70,7 @@ def check_alike(
 def _networks(step):
   """The Keras layers of a step, and those inside of them."""
   layers = keras_parameters.keras_layers(step)
-  return [n for layer in layers for n in keras_parameters.with_sublayers(layer)]
+  return [n for layer in layers for n in keras_private.with_sublayers(layer)]
 
 
 def _signature(step, variables):

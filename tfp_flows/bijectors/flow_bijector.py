@@ -7,12 +7,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import copies
 from tfp_flows.internal import checks
 from tfp_flows.internal import configurable
 from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import keras_private
-from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
 from tfp_flows.internal import tfp_private
@@ -27,7 +27,7 @@ __all__ = [
 tfb = tfp.bijectors
 
 
-class FlowBijector(tfb.Bijector, configurable.Configurable):
+class FlowBijector(copies.Copyable, tfb.Bijector, configurable.Configurable):
   """A `tfb.Bijector` whose subclasses write one method per direction.
 
   `forward` is the normalizing direction, data -> latent. TFP's four hooks are
@@ -185,58 +185,6 @@ class FlowBijector(tfb.Bijector, configurable.Configurable):
     if not is_trainable:
       bijector.trainable = False
     return bijector
-
-  # Python's copies: TensorFlow would copy variables that nothing reads.
-
-  def __reduce__(self):
-    return _rebuilt, (serialization.serialize(self), *keras_parameters.state(self))
-
-  def __deepcopy__(self, memo: dict[int, Any]) -> 'FlowBijector':
-    networks = keras_parameters.keras_layers(self)
-    for network in networks:
-      if memo.get(id(network)) is not None:
-        raise ValueError(
-          f'Expected layers that share no network, or a copy of one layer that has '
-          f'them all, as `tff.Sequential`; received {self.name}, whose {network.name} '
-          f'was copied with another layer.'
-        )
-    rebuild, arguments = self.__reduce__()
-    memo[id(self)] = rebuild(*arguments)
-    copies = keras_parameters.keras_layers(memo[id(self)])
-    memo |= {id(a): b for a, b in zip(networks, copies, strict=True)}
-    return memo[id(self)]
-
-  def __copy__(self) -> 'FlowBijector':
-    other = object.__new__(type(self))
-    other.__dict__.update(self.__dict__)
-    return other
-
-  def copy(self, **overrides: Any) -> 'FlowBijector':
-    """The same layer with other arguments, and variables of its own.
-
-    What is an argument, as a network, is shared; variables that the layer makes itself
-    have the values of this one.
-
-    Args:
-      **overrides: of the constructor.
-
-    Raises:
-      ValueError: if the copy has variables of other shapes.
-    """
-    other = self._remade(overrides)
-    own, copied = self.variables, other.variables
-    if [v.shape for v in own] != [v.shape for v in copied]:
-      raise ValueError(
-        f'Expected arguments for which {self.name} has weights of the same shapes; '
-        f'received {list(overrides)}. Make a new layer.'
-      )
-    for v, start in zip(copied, own):
-      if v is not start:
-        v.assign(start)
-    return other
-
-  def _remade(self, overrides):
-    return super().copy(**overrides)
 
   # What TFP asks of a bijector for the cdf of a distribution.
   def _is_increasing(self, **kwargs):
@@ -432,12 +380,6 @@ class FlowBijector(tfb.Bijector, configurable.Configurable):
   @classmethod
   def _parameter_properties(cls, dtype, num_classes=None):
     return {}  # No parameter of a flow layer has a batch shape.
-
-
-def _rebuilt(config, values, frozen):
-  bijector = serialization.deserialize(config)
-  keras_parameters.set_state(bijector, values, frozen)
-  return bijector
 
 
 def set_trainable(bijector: tfb.Bijector, value: bool) -> None:

@@ -14,7 +14,6 @@ from tfp_flows.bijectors import calls
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import reversible
 from tfp_flows.bijectors import stacking
-from tfp_flows.internal import inspection
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import reports
 from tfp_flows.internal import serialization
@@ -339,60 +338,9 @@ class Repeated(tf_private.Following, reversible.Composition):
         weight_values.assign(self._weights[i], rows)
 
   def _for_each_step(self, body, state, backward, specs):
-    """Calls `state, row = body(weights, *state)` for each step.
-
-    Args:
-      body: function of what `_stacks` has for a step, and of the state.
-      state: a tuple.
-      backward: whether from the last step to the first.
-      specs: dtypes and shapes of what `body` returns beside the state, a list.
-
-    Returns:
-      The last state, and a list of what was returned beside it, stacked.
-    """
-    stacks = self._stacks()
-    run = self._looped if self._can_loop(state, stacks) else self._unrolled
-    return run(body, state, stacks, backward, specs)
-
-  def _can_loop(self, state, stacks):
-    if not self._in_loop or tf.executing_eagerly() or inspection.innermost():
-      return False
-    if tf_private.has_tangents([state, stacks]):
-      return False  # TensorFlow's forward mode knows no loops.
-    # XLA cannot compile gradients of loops over tensors of sizes unknown to the graph.
-    is_known = all(t.shape.is_fully_defined() for t in tf.nest.flatten(state))
-    return is_known or not tf_private.in_xla()
-
-  def _unrolled(self, body, state, stacks, backward, specs):
-    order, rows = list(enumerate(stacking.rows(stacks, self._count))), []
-    for k, row in reversed(order) if backward else order:
-      with inspection.part(f'step {k + 1}'):
-        state, found = body(row, *state)
-      rows.append(found)
-    rows = rows[::-1] if backward else rows
-    return state, [tf.stack(column) for column in zip(*rows)]
-
-  def _looped(self, body, state, stacks, backward, specs):
-    count = self._count
-    arrays = [
-      tf.TensorArray(dtype, size=count, element_shape=shape) for dtype, shape in specs
-    ]
-
-    def step(i, state, lists, arrays):
-      k = count - 1 - i if backward else i
-      lists, row = zip(*map(stacking.pop, lists, stacks))
-      state, found = body(row, *state)
-      arrays = [array.write(k, v) for array, v in zip(arrays, found, strict=True)]
-      return i + 1, state, list(lists), arrays
-
-    lists = [
-      stacking.as_list(stack if backward else tf.reverse(stack, [0]))
-      for stack in stacks
-    ]
-    _, state, _, arrays = tf.while_loop(
-      lambda i, *_: i < count, step, (0, state, lists, arrays), maximum_iterations=count
+    return stacking.for_each(
+      body, state, self._stacks(), specs, self._count, backward, self._in_loop
     )
-    return state, [array.stack() for array in arrays]
 
   def _adapt(self, x, condition):
     template = self._template()

@@ -14,6 +14,7 @@ from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import masks
 from tfp_flows.internal import first_order
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import keras_private
 from tfp_flows.internal import shapes
 from tfp_flows.internal import tf_private
 from tfp_flows.internal import tfp_private
@@ -120,8 +121,7 @@ def _problem(bijector):
       )
   for layer in keras_parameters.keras_layers(bijector):
     has_statistics = any(
-      isinstance(part, _WITH_STATISTICS)
-      for part in keras_parameters.with_sublayers(layer)
+      isinstance(part, _WITH_STATISTICS) for part in keras_private.with_sublayers(layer)
     )
     if has_statistics or len(layer.variables) > len(layer.weights):
       return (

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfp_flows.export import units
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import keras_private
 from tfp_flows.model import flow_model
 from tfp_flows.model import schedules
 
@@ -233,7 +234,7 @@ def optimizer_variables(model: flow_model.FlowModel) -> list[tf.Variable]:
   if not model.compiled or model.optimizer is None:
     return []
   found = [v.value for v in model.optimizer.variables]
-  rate = model.optimizer._learning_rate
+  rate = keras_private.learning_rate(model.optimizer)
   return [*found, rate.factor] if isinstance(rate, schedules.ScaledSchedule) else found
 
 

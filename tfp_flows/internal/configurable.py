@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_flows.internal import constructors
 from tfp_flows.internal import renaming
 from tfp_flows.internal import serialization
 
@@ -68,7 +69,7 @@ class Configurable:
         f'Expected arguments with names; {type(self).__name__} was created with '
         f'others, of its `*args`. Give them names, or save the weights only.'
       )
-    arguments = serialization.arguments_of(type(self), self.parameters, more=True)
+    arguments = constructors.arguments_of(type(self), self.parameters, more=True)
     return serialization.serialize_arguments(arguments)
 
   @classmethod

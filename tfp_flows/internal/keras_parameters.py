@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal import keras_private
 from tfp_flows.internal import tf_private
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
   'parts',
   'set_state',
   'state',
-  'with_sublayers',
 ]
 
 
@@ -45,7 +45,7 @@ class KerasParameters(tf_private.Following):
           f'received the unbuilt {layer.name!r}. Call '
           f'`layer.build(input_shape)` before passing it.'
         )
-    self.layers = self._no_dependency(layers)
+    self.layers = tf_private.untracked(self, layers)
     self._values = [v.value for layer in layers for v in layer.variables]
 
   def followed(self) -> Iterable[tuple[tf.Variable, keras.Variable]]:
@@ -56,23 +56,27 @@ class KerasParameters(tf_private.Following):
 class AdoptedVariable(keras.Variable):
   """A `tf.Variable` as Keras sees it: frozen while that is."""
 
+  # What Keras says of it, and the variable, which Keras asks for before it is there.
+  _may_train = True
+  _adopted: tf.Variable | None = None
+
   def __init__(self, value: tf.Variable, owner: tf_private.Following | None, name: str):
     self._owner = owner
     dtype = value.dtype.name
     super().__init__(value, trainable=value.trainable, dtype=dtype, name=name)
-    self._trainable = True
+    self._adopted = value
 
   @property
   def trainable(self) -> bool:
-    if not self._trainable or getattr(self, '_value', None) is None:
-      return self._trainable
+    if not self._may_train or self._adopted is None:
+      return self._may_train
     if self._owner is not None:
       self._owner.follow()
-    return self._value.trainable
+    return self._adopted.trainable
 
   @trainable.setter
   def trainable(self, value: bool) -> None:
-    self._trainable = bool(value)
+    self._may_train = bool(value)
 
 
 def expose(value: Any) -> KerasParameters | None:
@@ -113,8 +117,7 @@ def keras_variables(module: tf.Module) -> list[tuple[keras.Variable, tf.Variable
   pairs: dict[int, tuple[keras.Variable, tf.Variable]] = {}
   for child in (module, *module.submodules):
     if isinstance(child, KerasParameters):
-      variables = (v for layer in child.layers for v in layer.variables)
-      pairs |= {id(v): (v, value) for v, value in zip(variables, child._values)}
+      pairs |= {id(v): (v, value) for value, v in child.followed()}
   return list(pairs.values())
 
 
@@ -141,12 +144,7 @@ def _all(module):
     if isinstance(part, KerasParameters)
     for layer in part.layers
   ]
-  return _unique(s for layer in layers for s in with_sublayers(layer))
-
-
-def with_sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-  """`layer` and all layers inside of it."""
-  return list(layer._flatten_layers())
+  return _unique(s for layer in layers for s in keras_private.with_sublayers(layer))
 
 
 def keras_view(

@@ -12,7 +12,6 @@ An object that occurs twice is one object again.
 import contextlib
 import contextvars
 import dataclasses
-import inspect
 import types
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -23,10 +22,18 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal import constructors
 from tfp_flows.internal import names
 from tfp_flows.internal import renaming
+from tfp_flows.internal import tfp_private
 
-__all__ = ['arguments_of', 'deserialize', 'separately', 'serialize']
+__all__ = [
+  'deserialize',
+  'deserialize_arguments',
+  'separately',
+  'serialize',
+  'serialize_arguments',
+]
 
 _PACKAGE = 'tfp_flows.'
 _NAMESPACES = {
@@ -311,7 +318,7 @@ def _encode_tfp(value):
   for namespace, (module, base) in _NAMESPACES.items():
     cls = getattr(module, name, None)
     if isinstance(value, base) and cls is not None:
-      arguments = arguments_of(cls, _tfp_parameters(value, cls))
+      arguments = constructors.arguments_of(cls, _tfp_parameters(value, cls))
       items = {k: serialize(v, f'.{k}') for k, v in arguments.items()}
       return dict(type='tfp', name=f'{namespace}.{name}', arguments=items)
   raise _error(value, 'Bijectors, distributions and solvers can be.')
@@ -320,15 +327,7 @@ def _encode_tfp(value):
 def _tfp_parameters(value, cls):
   if not isinstance(value, tfp.math.ode.Solver):
     return {k: v for k, v in value.parameters.items() if k != 'parameters'}
-  names = inspect.signature(cls.__init__).parameters
-  found = {k: getattr(value, f'_{k}') for k in names if hasattr(value, f'_{k}')}
-  # What a solver puts in the place of a None refers to itself.
-  own = getattr(found.get('make_adjoint_solver_fn'), '__module__', None) or ''
-  return {
-    k: v
-    for k, v in found.items()
-    if k != 'make_adjoint_solver_fn' or not own.startswith('tensorflow_probability.')
-  }
+  return tfp_private.solver_arguments(value, cls)
 
 
 def _decode_tfp(node):
@@ -340,44 +339,6 @@ def _decode_tfp(node):
       f'Expected a public class of TensorFlow Probability; received {node["name"]!r}.'
     )
   return cls(**deserialize_arguments(node['arguments']))
-
-
-def arguments_of(
-  cls: Any, parameters: dict[str, Any] | None, more: bool = False
-) -> dict[str, Any]:
-  """Those of `parameters` that the constructor of `cls` takes.
-
-  Args:
-    cls: the class.
-    parameters: by their names.
-    more: whether those that it has no name for go to its `**kwargs`, if it has them.
-
-  Raises:
-    ValueError: if there is one that it needs and that is not there.
-  """
-  known = inspect.signature(cls.__init__).parameters
-  parameters, found = parameters or {}, {}
-  for name, parameter in list(known.items())[1:]:
-    is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    is_optional = parameter.default is not parameter.empty or not is_one
-    if name not in parameters and is_optional:
-      continue
-    if name not in parameters:
-      raise ValueError(
-        f'Expected {cls.__name__} to know the argument {name!r} that it was created '
-        f'with; received {list(parameters)}. Let the class have a constructor '
-        f'with that argument, or pass `parameters=dict(locals())` to that of its base.'
-      )
-    value = parameters[name]
-    # A default of TensorFlow Probability may be a function that has no public name.
-    if value is parameter.default and isinstance(value, types.FunctionType):
-      continue
-    found[name] = value
-  keywords = [k for k, p in known.items() if p.kind is p.VAR_KEYWORD]
-  if more and keywords:
-    found |= found.pop(keywords[0], {})
-    found |= {k: v for k, v in parameters.items() if k not in known}
-  return found
 
 
 def _is_of_keras(named):

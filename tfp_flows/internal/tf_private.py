@@ -1,4 +1,4 @@
-"""The only import of private TensorFlow names."""
+"""The only use of private TensorFlow names."""
 
 import contextlib
 from collections.abc import Iterator
@@ -23,8 +23,10 @@ __all__ = [
   'in_xla',
   'is_recording',
   'recording',
+  'set_cardinality',
   'set_trainable',
   'stop_recording',
+  'untracked',
 ]
 
 
@@ -62,6 +64,16 @@ def set_trainable(variable: tf.Variable, trainable: bool) -> None:
   """Says whether tapes and `tf.Module.trainable_variables` see `variable`."""
   for part in getattr(variable, 'values', [variable]):  # One for each replica.
     part._trainable = trainable
+
+
+def untracked(module: tf.Module, value: Any) -> Any:
+  """`value` as an attribute of `module` whose parts are not parts of it."""
+  return module._no_dependency(value)
+
+
+def set_cardinality(dataset: tf.distribute.DistributedDataset, batches: int) -> None:
+  """Says how many batches there are, where TensorFlow would count other things."""
+  dataset._cardinality = batches
 
 
 class Following(tf.Module):

@@ -1,6 +1,7 @@
-"""The only import of private TensorFlow Probability names."""
+"""The only use of private TensorFlow Probability names."""
 
 import copyreg
+import inspect
 from typing import Any
 
 from tensorflow_probability.python.bijectors import blockwise
@@ -26,6 +27,8 @@ __all__ = [
   'TransformedDistribution',
   'dense_output',
   'is_injective',
+  'set_first_step_size',
+  'solver_arguments',
 ]
 
 # What `tfb.Chain(...)` and the like make of parts that are no composite tensors is
@@ -44,6 +47,24 @@ dense_output = runge_kutta_util.rk_fourth_order_interpolation_coefficients
 def is_injective(bijector: Any) -> bool:
   """Whether its inverse is one value, and not several."""
   return bijector._is_injective
+
+
+def set_first_step_size(solver: Any, step_size: Any) -> None:
+  """Gives `solver` another first step, without making it again."""
+  solver._first_step_size = step_size
+
+
+def solver_arguments(solver: Any, cls: Any) -> dict[str, Any]:
+  """Arguments with which `cls` would make `solver`: solvers record none."""
+  names = inspect.signature(cls.__init__).parameters
+  found = {k: getattr(solver, f'_{k}') for k in names if hasattr(solver, f'_{k}')}
+  # What a solver puts in the place of a None refers to itself.
+  own = getattr(found.get('make_adjoint_solver_fn'), '__module__', None) or ''
+  return {
+    k: v
+    for k, v in found.items()
+    if k != 'make_adjoint_solver_fn' or not own.startswith('tensorflow_probability.')
+  }
 
 
 def _reduced(distribution: Any) -> tuple[Any, ...]:

@@ -65,7 +65,9 @@ class DormandPrince(tfp.math.ode.DormandPrince, configurable.Configurable):
     _check_positive(rtol=rtol, atol=atol, max_num_steps=max_num_steps)
     if first_step_size is not None:
       _check_positive(first_step_size=first_step_size)
+    self._tolerances = rtol, atol
     self._given_first_step_size = first_step_size
+    self._evaluates_to_validate = bool(kwargs.get('validate_args', False))
     options = dict(rtol=rtol, atol=atol, max_num_steps=max_num_steps, name=name)
     super().__init__(first_step_size=first_step_size or 1e-3, **options, **kwargs)
 
@@ -77,14 +79,15 @@ class DormandPrince(tfp.math.ode.DormandPrince, configurable.Configurable):
   def starting_with(self, step_size: tf.Tensor) -> 'DormandPrince':
     """This solver with another first step, which may be a tensor."""
     other = copy.copy(self)
-    other._given_first_step_size = other._first_step_size = step_size
+    other._given_first_step_size = step_size
+    tfp_private.set_first_step_size(other, step_size)
     return other
 
   def _initialize_solver_internal_state(self, ode_fn, initial_time, initial_state):
     state = super()._initialize_solver_internal_state(
       ode_fn, initial_time, initial_state
     )
-    if self._given_first_step_size is None:
+    if self.chooses_first_step:
       state = state._replace(step_size=self._first_step(ode_fn, state))
     return state
 
@@ -110,7 +113,8 @@ class DormandPrince(tfp.math.ode.DormandPrince, configurable.Configurable):
     return tf.where(tf.math.is_finite(step), step, small)
 
   def _tolerance(self, size):
-    return tf.cast(self._atol, size.dtype) + tf.cast(self._rtol, size.dtype) * size
+    rtol, atol = (tf.cast(t, size.dtype) for t in self._tolerances)
+    return atol + rtol * size
 
   def _step(
     self,
@@ -137,7 +141,7 @@ class DormandPrince(tfp.math.ode.DormandPrince, configurable.Configurable):
     next_dt = dt * tf.where(finite, factor, dfactor)
 
     # Of the evaluations before the first step TFP counts that of `validate_args`.
-    start = 1 + (self._given_first_step_size is None) + self._validate_args
+    start = 1 + self.chooses_first_step + self._evaluates_to_validate
     before = tf.maximum(diagnostics.num_ode_fn_evaluations, start)
     evaluations = before + self.ODE_FN_EVALS_PER_STEP
     failed = ~accept & (t0 + next_dt <= t0) | ~_all_finite(f0)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tfp_flows import bijectors
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import keras_private
 from tfp_flows.internal import tf_private
 
 __all__ = [
@@ -301,7 +302,7 @@ def distribute(
     if asks is not None:
       extended.experimental_enable_get_next_as_optional = asks
   # TensorFlow counts the parts of this worker, and Keras takes that for the steps.
-  distributed._cardinality = cardinality
+  tf_private.set_cardinality(distributed, cardinality)
   return distributed
 
 
@@ -365,12 +366,12 @@ def prepare_optimizer(
     ValueError: if the optimizer was made for another strategy.
   """
   optimizer = getattr(optimizer, 'inner_optimizer', optimizer)
-  if optimizer._distribution_strategy is not strategy:
+  if not keras_private.made_under(optimizer, strategy):
     raise ValueError(
       f'Expected an optimizer made under the strategy of the model; received '
       f'{optimizer.name!r}, made outside. Make both inside `strategy.scope()`.'
     )
-  optimizer._all_reduce_sum_gradients = list
+  keras_private.take_gradients_as_sums(optimizer)
 
 
 def as_logs(logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfp_flows.internal import keras_private
 from tfp_flows.internal import serialization
 from tfp_flows.model import older
 
@@ -39,7 +40,7 @@ class Saving(_Whole):
       before.assign()
 
   def load_own_variables(self, store: Mapping[str, Any]) -> None:
-    own = [*self._trainable_variables, *self._non_trainable_variables]
+    own = keras_private.own_variables(self)
     for lacking in older.lacking(self):
       there = [v for v in own if id(v) not in lacking]
       if lacking and _fits(there, store):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfp_flows import bijectors
+from tfp_flows.internal import keras_private
 from tfp_flows.internal import reports
 from tfp_flows.model import diagnosis
 from tfp_flows.model import metrics
@@ -48,6 +49,10 @@ class Steps(_Whole):
   """The part of `FlowModel` that computes and follows gradients."""
 
   predict_function: Any
+
+  @property
+  def _strategy(self):
+    return keras_private.own_strategy(self)
 
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     x, condition, weight = batch = replicas.unpack(data)
@@ -188,12 +193,12 @@ class Steps(_Whole):
     x, condition, weight = replicas.unpack(data)
     log_prob = self(x, condition, training=False)
     # Of several replicas each may have examples of weight 0, not to be returned.
-    return log_prob if self._distribute_strategy is None else (log_prob, weight)
+    return log_prob if self._strategy is None else (log_prob, weight)
 
   # Keras's own functions trace one graph for all sizes of batches.
 
   def _make_function(self, step_function):
-    if self._distribute_strategy is not None or self.run_eagerly:
+    if self._strategy is not None or self.run_eagerly:
       return super()._make_function(step_function)
     own = getattr(step_function, '__func__', None)
     is_ours = own in (Steps.train_step, Steps.test_step)
@@ -214,7 +219,7 @@ class Steps(_Whole):
     return function
 
   def make_predict_function(self, force: bool = False) -> Callable[..., Any]:
-    if self._distribute_strategy is not None or self.run_eagerly:
+    if self._strategy is not None or self.run_eagerly:
       return super().make_predict_function(force)
     if self.predict_function is None or force:
       is_ours = type(self).predict_step is Steps.predict_step
@@ -234,8 +239,8 @@ class Steps(_Whole):
 
   def _maybe_symbolic_build(self, iterator=None, data_batch=None):
     """Builds the optimizer, all that is left; Keras would take a batch for it."""
-    if self._distribute_strategy is not None and not self.optimizer.built:
-      with self._distribute_strategy.scope():
+    if self._strategy is not None and not self.optimizer.built:
+      with self._strategy.scope():
         self.optimizer.build(self.trainable_variables)
 
   def _get_metrics_result_or_logs(self, logs):

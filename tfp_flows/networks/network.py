@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal import keras_private
 from tfp_flows.internal import renaming
 from tfp_flows.math import first_steps
 
@@ -69,7 +70,7 @@ class Network(keras.layers.Layer):
 
   def load_own_variables(self, store: Mapping[str, Any]) -> None:
     scale = getattr(self, 'output_scale', None)
-    own = [*self._trainable_variables, *self._non_trainable_variables]
+    own = keras_private.own_variables(self)
     there = [v for v in own if v is not scale]
     if scale is None or len(store.keys()) != len(there):
       super().load_own_variables(store)

@@ -2,6 +2,7 @@
 
 import keras
 
+from tfp_flows.internal import keras_private
 from tfp_flows.model import schedules
 from tfp_flows.runs.options import Options
 from tfp_flows.runs.options import UsageError
@@ -50,7 +51,7 @@ def restart_averages(model: keras.Model) -> None:
   """
   optimizer = model.optimizer
   if optimizer.use_ema:
-    pairs = zip(optimizer._model_variables_moving_average, model.trainable_variables)
+    pairs = zip(keras_private.averages(optimizer), model.trainable_variables)
     for average, weight in pairs:
       average.assign(weight)
 
