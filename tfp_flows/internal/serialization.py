@@ -13,6 +13,7 @@ import contextlib
 import contextvars
 import dataclasses
 import inspect
+import re
 import types
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -25,7 +26,14 @@ import tensorflow_probability as tfp
 
 from tfp_flows.internal import names
 
-__all__ = ['arguments_of', 'deserialize', 'separately', 'serialize']
+__all__ = [
+  'arguments_of',
+  'deserialize',
+  'not_registered',
+  'separately',
+  'serialize',
+  'shortened',
+]
 
 _PACKAGE = 'tfp_flows.'
 _NAMESPACES = {
@@ -162,6 +170,53 @@ def _error(value, remedy):
   )
 
 
+def not_registered(kind: str, name: str, module: str | None = None) -> ValueError:
+  """The error where a file names what is not registered with Keras.
+
+  Args:
+    kind: what it is, as 'class'.
+    name: under which it was registered when the file was written.
+    module: in which it was then, if that is known.
+  """
+  # Keras writes functions of any module as if they were built in.
+  of = f'module {module!r}' if module not in (None, 'None', 'builtins') else 'module'
+  return ValueError(
+    f'Expected the {kind} {name!r} of the file to be registered with Keras; it is not. '
+    f'{_REGISTER} and import its {of} before the file is loaded.'
+  )
+
+
+def shortened(error: TypeError) -> ValueError:
+  """An error of Keras without the configurations that it repeats in its messages.
+
+  Args:
+    error: of `keras.saving.deserialize_keras_object` or `load_model`.
+  """
+  text = str(error)
+  lost = _LOST.search(text)
+  if lost:
+    kind, name, module, rest = lost.groups()
+    registered = re.findall("'registered_name': '([^']+)'", rest)
+    is_class = kind == 'class' and registered
+    return not_registered(kind, registered[-1] if is_class else name, module)
+  # Each level of objects wraps the error of the one inside of it.
+  of = _MADE.findall(text)
+  cause = text.rpartition('Exception encountered: ')[2]
+  return ValueError(
+    f'Expected objects of the file that their classes can be made of; received for '
+    f'{of[-1] if of else "one"} what fails with: {cause.splitlines()[0][:300]} Does '
+    f'`from_config` of the class take what its `get_config` returned?'
+  )
+
+
+_LOST = re.compile(
+  r"Could not locate (\w+) '(.*?)'\. "
+  r".*?Full object config: {'module': '?([\w.]+)'?(.*)",
+  re.S,
+)
+_MADE = re.compile(r"<class '([\w.<>]+)'> could not be deserialized properly")
+
+
 def _encode_array(value, kind):
   value = np.asarray(value)
   flat = value.reshape(-1)
@@ -275,10 +330,7 @@ def _decode_registered(node):
   names.register_ours(node['name'])
   value = keras.saving.get_registered_object(node['name'])
   if value is None:
-    raise ValueError(
-      f'Expected {node["name"]!r} to be registered with Keras; it is not. Import the '
-      f'module that has it.'
-    )
+    raise not_registered('function or class', node['name'])
   return value
 
 
@@ -400,7 +452,11 @@ def _keras_config(value):
 def _decode_keras(node):
   config = node['config']
   names.register_ours(config.get('registered_name'))
-  return keras.saving.deserialize_keras_object(config)
+  try:
+    return keras.saving.deserialize_keras_object(config)
+  except TypeError as error:
+    # Of a `ValueError` Keras leaves the message as it is.
+    raise shortened(error) from error
 
 
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
