@@ -117,6 +117,38 @@ class FlowBijector(tfb.Bijector, configurable.Configurable):
     """Returns `x`, as `forward_value` does `y`."""
     return self._without_log_det(y, condition, inverted=True)
 
+  # TFP's own four, with errors that say what is expected.
+
+  def forward(self, x: Any, name: str = 'forward', **kwargs: Any) -> Any:
+    self._check_dtype(x, name)
+    return super().forward(x, name, **kwargs)
+
+  def inverse(self, y: Any, name: str = 'inverse', **kwargs: Any) -> Any:
+    self._check_dtype(y, name)
+    return super().inverse(y, name, **kwargs)
+
+  def forward_log_det_jacobian(
+    self,
+    x: Any,
+    event_ndims: Any = None,
+    name: str = 'forward_log_det_jacobian',
+    **kwargs: Any,
+  ) -> Any:
+    self._check_dtype(x, name)
+    self._check_event_ndims(x, event_ndims, name, inverted=False)
+    return super().forward_log_det_jacobian(x, event_ndims, name, **kwargs)
+
+  def inverse_log_det_jacobian(
+    self,
+    y: Any,
+    event_ndims: Any = None,
+    name: str = 'inverse_log_det_jacobian',
+    **kwargs: Any,
+  ) -> Any:
+    self._check_dtype(y, name)
+    self._check_event_ndims(y, event_ndims, name, inverted=True)
+    return super().inverse_log_det_jacobian(y, event_ndims, name, **kwargs)
+
   def adapt(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
     """Initialises from the batch `x` what can be; returns `forward(x)`.
 
@@ -305,13 +337,17 @@ class FlowBijector(tfb.Bijector, configurable.Configurable):
     if shape is None or shape[-1:] != (size,):
       raise ValueError(
         f'{self.name} expects `condition` of shape [..., {size}]; received '
-        f'{"none" if shape is None else list(shape)}.'
+        f'{"none" if shape is None else list(shape)}. Pass condition=c, with a row of '
+        f'{size} numbers for each event.'
       )
 
   def _of_condition(self, network: Any, condition: tf.Tensor | None) -> tf.Tensor:
     """`network(condition)`, in the dtype of the layer."""
     if condition is None:
-      raise ValueError(f'{self.name} expects `condition`; received none.')
+      raise ValueError(
+        f'{self.name} expects `condition`; received none. Pass condition=c, with a row '
+        f'for each event.'
+      )
     return tf.cast(network(condition), self.dtype)
 
   def _weight(self, variable: Any) -> tf.Tensor:
@@ -334,6 +370,7 @@ class FlowBijector(tfb.Bijector, configurable.Configurable):
 
   def _prepared(self, x, condition, inverted):
     keras_private.warn_unless_owned(self)
+    self._check_dtype(x, 'inverse' if inverted else 'forward')
     x = tf.nest.map_structure(lambda t: tf.convert_to_tensor(t, self.dtype), x)
     event_ndims = self._min_event_ndims(inverted)
     self._check_event_shape(x, event_ndims, inverted)
@@ -362,15 +399,50 @@ class FlowBijector(tfb.Bijector, configurable.Configurable):
 
     def event_shape(x, ndims):
       if x.shape.rank is None or x.shape.rank < ndims:
-        raise ValueError(
-          f'{self.name}.{direction} expects at least {ndims} event dimensions; '
-          f'received shape {x.shape}.'
-        )
+        raise ValueError(self._too_few_axes(x.shape, ndims, direction))
       return x.shape[x.shape.rank - ndims :]
 
     tf.nest.assert_same_structure(x, event_ndims)
     shape = tf.nest.map_structure(event_shape, x, event_ndims)
     (self._inverse_event_shape if inverted else self._forward_event_shape)(shape)
+
+  def _check_dtype(self, x, method):
+    for part in tf.nest.flatten(x):
+      # Arrays and numbers are converted.
+      if tf.is_tensor(part) and self.dtype not in (None, part.dtype):
+        raise ValueError(
+          f'{self.name}.{method} expects a tensor of {self.dtype.name}; received one '
+          f'of {part.dtype.name}. Cast it, or build the layer with that dtype if it is '
+          f'one of floating point.'
+        )
+
+  def _check_event_ndims(self, x, event_ndims, method, inverted):
+    least = self._min_event_ndims(inverted)
+    if not isinstance(least, int):  # Of several parts.
+      return
+    ndims = least if event_ndims is None else event_ndims
+    if isinstance(ndims, (int, np.integer)) and ndims < least:
+      raise ValueError(
+        f'{self.name}.{method} expects event_ndims >= {least}, the axes of its events; '
+        f'received {ndims}. Leave it out for one log-determinant of each event.'
+      )
+    shape = getattr(x, 'shape', None)
+    if isinstance(x, (int, float)):
+      shape = ()
+    if shape is not None and isinstance(ndims, (int, np.integer)):
+      shape = tf.TensorShape(shape)
+      if shape.rank is not None and shape.rank < ndims:
+        raise ValueError(self._too_few_axes(shape, ndims, method))
+
+  def _too_few_axes(self, shape, ndims, method):
+    expected = self._event_shape_or_none()
+    axes = f'of {ndims} {"axis" if ndims == 1 else "axes"}'
+    is_whole = expected is not None and len(expected) == ndims
+    of = f'of shape {list(expected or ())}' if is_whole else axes
+    return (
+      f'{self.name}.{method} expects whole events, {of}, with any batch axes before '
+      f'them; received shape {shape}. For one event pass all of its axes.'
+    )
 
   def _augmented_forward(self, x, condition=None):
     y, log_det = self.forward_and_log_det(x, condition)
