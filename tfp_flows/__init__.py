@@ -82,6 +82,7 @@ _MODULES = {
     'StopOnNonFinite',
     'UniformDequantization',
     'lipschitz_report',
+    'load_model',
   ],
   'networks': [
     'ConvNet',

@@ -132,13 +132,12 @@ def test_a_network_in_two_places_stays_one():
   assert len(copy.trainable_variables) == len(model.trainable_variables)
 
 
-def test_nothing_need_be_imported_but_the_model(tmp_path):
+def test_nothing_need_be_imported_but_the_library(tmp_path):
   model = tff.FlowModel(tff.real_nvp([2], num_steps=1, width=2, seed=0))
   model.save(tmp_path / 'm.keras')
   code = (
-    'import keras, tfp_flows as tff\n'
-    'scope = {"FlowModel": tff.FlowModel}\n'
-    f'model = keras.saving.load_model(r"{tmp_path}/m.keras", scope)\n'
+    'import tfp_flows as tff\n'
+    f'model = tff.load_model(r"{tmp_path}/m.keras")\n'
     'print(float(model.distribution.log_prob([[1.0, 2.0]])[0]))'
   )
   done = subprocess.run(
@@ -287,3 +286,108 @@ def test_a_frozen_model_is_frozen_when_it_is_loaded(build, tmp_path):
   assert not loaded.trainable_variables
   loaded.trainable = True
   assert len(loaded.trainable_variables) == count
+
+
+@keras.saving.register_keras_serializable('tests')
+class Doubling(tff.FlowBijector):
+  def __init__(self):
+    super().__init__(1)
+
+  def _forward_and_log_det(self, x, condition=None):
+    return 2.0 * x, 4.0 * np.log(2.0)
+
+  def _inverse_and_log_det(self, y, condition=None):
+    return 0.5 * y, -4.0 * np.log(2.0)
+
+
+@keras.saving.register_keras_serializable('tests')
+class Inner(keras.layers.Layer):
+  def call(self, x):
+    return x
+
+
+@keras.saving.register_keras_serializable('tests')
+class Outer(keras.layers.Layer):
+  """A network with one of another class in it, both of a user."""
+
+  def __init__(self, inner=None, **kwargs):
+    super().__init__(**kwargs)
+    self.inner = inner or Inner()
+    self.built = True
+
+  def call(self, x):
+    return self.inner(x)
+
+  def get_config(self):
+    inner = keras.saving.serialize_keras_object(self.inner)
+    return dict(super().get_config(), inner=inner)
+
+  @classmethod
+  def from_config(cls, config):
+    inner = keras.saving.deserialize_keras_object(config.pop('inner'))
+    return cls(inner, **config)
+
+
+def of_user(network):
+  layers = [tff.ActNorm([4]), tff.AdditiveCoupling(tff.ChannelMask([4]), network)]
+  return tff.FlowModel(flow(tff.Sequential(layers)))
+
+
+OF_USERS = {
+  'Doubling': lambda: tff.FlowModel(
+    flow(tff.Sequential([tff.ActNorm([4]), Doubling()]))
+  ),
+  'Inner': lambda: of_user(Outer()),
+  'Outer': lambda: of_user(Outer()),
+  'half': lambda: of_user(half),
+  'half as an activation': lambda: of_user(tff.MLP([2], 2, [2], activation=half)),
+}
+
+
+@pytest.mark.parametrize('load', [keras.saving.load_model, tff.load_model])
+@pytest.mark.parametrize('lost', OF_USERS)
+def test_what_is_missing_is_named(lost, load, tmp_path, monkeypatch):
+  path, name = tmp_path / 'm.keras', f'tests>{lost.split()[0]}'
+  OF_USERS[lost]().save(path)
+  load(path)
+  mine = keras.saving.get_registered_object(name)
+  monkeypatch.delitem(keras.saving.get_custom_objects(), name)
+  with pytest.raises(ValueError, match='register_keras_serializable') as error:
+    load(path)
+  said = str(error.value)
+  assert f'{name!r} of the file' in said
+  if isinstance(mine, type):
+    assert f'import its module {__name__!r}' in said
+  assert len(said) < 300
+  assert load(path, {name: mine}).count_params()
+
+
+@pytest.mark.parametrize('load', [keras.saving.load_model, tff.load_model])
+def test_a_class_that_has_changed_is_named(load, tmp_path, monkeypatch):
+  path = tmp_path / 'm.keras'
+  of_user(Outer()).save(path)
+
+  def changed(self, depth, **kwargs):
+    raise AssertionError
+
+  monkeypatch.setattr(Outer, '__init__', changed)
+  monkeypatch.setattr(Outer, 'from_config', classmethod(lambda c, config: c(**config)))
+  with pytest.raises(ValueError, match=r"Outer what fails with.*'depth'") as error:
+    load(path)
+  assert len(str(error.value)) < 400
+
+
+def test_other_models_of_keras_are_loaded(tmp_path, monkeypatch):
+  """With a flow in it, and with what is of nobody."""
+  model = keras.Sequential([keras.Input([2]), tff.MLP([2], 3, [4], seed=0), Inner()])
+  model.save(tmp_path / 'm.keras')
+  x = test_util.normal([5, 2], 'float32')
+  np.testing.assert_array_equal(tff.load_model(tmp_path / 'm.keras')(x), model(x))
+  monkeypatch.delitem(keras.saving.get_custom_objects(), 'tests>Inner')
+  with pytest.raises(ValueError, match="class 'tests>Inner' of the file"):
+    tff.load_model(tmp_path / 'm.keras')
+
+
+def test_files_that_are_not_there(tmp_path):
+  with pytest.raises(ValueError, match='File not found'):
+    tff.load_model(tmp_path / 'm.keras')

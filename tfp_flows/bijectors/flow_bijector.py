@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import checked_calls
 from tfp_flows.bijectors import copies
 from tfp_flows.internal import checks
 from tfp_flows.internal import configurable
@@ -27,7 +28,9 @@ __all__ = [
 tfb = tfp.bijectors
 
 
-class FlowBijector(copies.Copyable, tfb.Bijector, configurable.Configurable):
+class FlowBijector(
+  copies.Copyable, checked_calls.CheckedCalls, configurable.Configurable
+):
   """A `tfb.Bijector` whose subclasses write one method per direction.
 
   `forward` is the normalizing direction, data -> latent. TFP's four hooks are
@@ -244,22 +247,13 @@ class FlowBijector(copies.Copyable, tfb.Bijector, configurable.Configurable):
     condition = tf.convert_to_tensor(condition)
     return condition if self.dtype is None else tf.cast(condition, self.dtype)
 
-  def _check_condition(self, network: Any, condition: tf.Tensor | None) -> None:
-    """Raises `ValueError` unless `condition` is what `network` was built for."""
-    size = getattr(network, 'condition_size', None)
-    if size is None:
-      return
-    shape = None if condition is None else tuple(condition.shape)
-    if shape is None or shape[-1:] != (size,):
-      raise ValueError(
-        f'{self.name} expects `condition` of shape [..., {size}]; received '
-        f'{"none" if shape is None else list(shape)}.'
-      )
-
   def _of_condition(self, network: Any, condition: tf.Tensor | None) -> tf.Tensor:
     """`network(condition)`, in the dtype of the layer."""
     if condition is None:
-      raise ValueError(f'{self.name} expects `condition`; received none.')
+      raise ValueError(
+        f'{self.name} expects `condition`; received none. Pass condition=c, with a row '
+        f'for each event.'
+      )
     return tf.cast(network(condition), self.dtype)
 
   def _weight(self, variable: Any) -> tf.Tensor:
@@ -270,9 +264,6 @@ class FlowBijector(copies.Copyable, tfb.Bijector, configurable.Configurable):
     """Shows a tensor inside of the layer, as `'log_scale'`, to those who observe it."""
     inspection.report(name, tensor)
 
-  def _min_event_ndims(self, inverted: bool) -> Any:
-    return self.inverse_min_event_ndims if inverted else self.forward_min_event_ndims
-
   def _without_log_det(self, x, condition, inverted):
     if not self.log_det_costs:
       kwargs = {} if condition is None else dict(condition=condition)
@@ -282,6 +273,7 @@ class FlowBijector(copies.Copyable, tfb.Bijector, configurable.Configurable):
 
   def _prepared(self, x, condition, inverted):
     keras_private.warn_unless_owned(self)
+    self._check_dtype(x, 'inverse' if inverted else 'forward')
     x = tf.nest.map_structure(lambda t: tf.convert_to_tensor(t, self.dtype), x)
     event_ndims = self._min_event_ndims(inverted)
     self._check_event_shape(x, event_ndims, inverted)
@@ -305,21 +297,6 @@ class FlowBijector(copies.Copyable, tfb.Bijector, configurable.Configurable):
     first, ndims = tf.nest.flatten(x)[0], tf.nest.flatten(event_ndims)[0]
     return y, tf.broadcast_to(log_det, shapes.batch_shape(first, ndims))
 
-  def _check_event_shape(self, x, event_ndims, inverted):
-    direction = 'inverse' if inverted else 'forward'
-
-    def event_shape(x, ndims):
-      if x.shape.rank is None or x.shape.rank < ndims:
-        raise ValueError(
-          f'{self.name}.{direction} expects at least {ndims} event dimensions; '
-          f'received shape {x.shape}.'
-        )
-      return x.shape[x.shape.rank - ndims :]
-
-    tf.nest.assert_same_structure(x, event_ndims)
-    shape = tf.nest.map_structure(event_shape, x, event_ndims)
-    (self._inverse_event_shape if inverted else self._forward_event_shape)(shape)
-
   def _augmented_forward(self, x, condition=None):
     y, log_det = self.forward_and_log_det(x, condition)
     return y, {'ildj': -log_det}
@@ -339,22 +316,6 @@ class FlowBijector(copies.Copyable, tfb.Bijector, configurable.Configurable):
 
   def _inverse_log_det_jacobian(self, y, condition=None):
     return self.inverse_and_log_det(y, condition)[1]
-
-  def _forward_event_shape(self, shape):
-    expected = self._event_shape_or_none()
-    if expected is not None and not shape.is_compatible_with(expected):
-      raise ValueError(
-        f'{self.name} expects events of shape {list(expected)}; received {shape}. '
-        f'Build the layer for the shape of the data.'
-      )
-    return shape
-
-  def _inverse_event_shape(self, shape):
-    return FlowBijector._forward_event_shape(self, shape)
-
-  def _event_shape_or_none(self) -> tuple[int, ...] | None:
-    """The event shape that the layer was built for, if it is the only one."""
-    return None
 
   def _forward_event_shape_tensor(self, shape):
     return self._shape_tensor(self._forward_event_shape, shape)

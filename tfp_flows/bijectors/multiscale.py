@@ -118,7 +118,8 @@ class Multiscale(flow_bijector.FlowBijector):
   def _forward_event_shape(self, shape):
     if not shape.is_compatible_with(self._event):
       raise ValueError(
-        f'{self.name} expects events of shape {self._event}; received {shape}.'
+        f'{self.name} expects events of shape {self._event}; received {shape}. Build '
+        f'the layer for the shape of the data.'
       )
     if not self._flat:
       return [tf.TensorShape(s) for s in self._level_shapes]
@@ -132,7 +133,8 @@ class Multiscale(flow_bijector.FlowBijector):
     ):
       raise ValueError(
         f'The inverse of {self.name} expects latents of shape '
-        f'{", ".join(map(str, shapes_here))}; received {shape}.'
+        f'{", ".join(map(str, shapes_here))}; received {shape}. Data go forward '
+        f'through a layer, and through the `inverse` of the bijector of a builder.'
       )
     return self._event
 

@@ -76,7 +76,8 @@ class Squeeze(flow_bijector.FlowBijector):
     if channels % (b * b):
       raise ValueError(
         f'The inverse of Squeeze expects a multiple of {b * b} channels; '
-        f'received an event of shape {[height, width, channels]}.'
+        f'received an event of shape {[height, width, channels]}. Pass what `forward` '
+        f'returns.'
       )
     return tf.TensorShape([height * b, width * b, channels // (b * b)])
 

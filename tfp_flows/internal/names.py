@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-__all__ = ['named', 'private', 'public', 'register_ours']
+__all__ = ['named', 'private', 'public', 'register_all', 'register_ours']
 
 _PACKAGE = 'tfp_flows'
 # Whose import registers all classes of this package that stand in configurations.
@@ -23,7 +23,7 @@ def named(value: Any) -> Any:
 def private(name: str) -> Any:
   """The function or class that is `named`, or None."""
   if name not in _private_names:
-    _import_all()
+    register_all()
   return _private_names.get(name)
 
 
@@ -37,9 +37,10 @@ def register_ours(name: str | None) -> None:
   """Imports what registers a name of this package with Keras, unless it is."""
   is_ours = (name or '').startswith(f'{_PACKAGE}>')
   if is_ours and keras.saving.get_registered_object(name) is None:
-    _import_all()
+    register_all()
 
 
-def _import_all():
+def register_all() -> None:
+  """Imports what registers the names of this package with Keras."""
   for package in _PACKAGES:
     importlib.import_module(f'{_PACKAGE}.{package}')

@@ -23,18 +23,19 @@ def renamed(**names: str) -> Callable[[Named], Named]:
     **names: `old='new'`.
   """
 
-  def decorate(named):
-    call = named.__init__ if isinstance(named, type) else named
+  def decorate(named: Any) -> Any:
+    call = vars(named)['__init__'] if isinstance(named, type) else named
 
     @functools.wraps(call)
     def checked(*args, **kwargs):
       check(named.__name__, kwargs, names)
       return call(*args, **kwargs)
 
-    if not isinstance(named, type):
-      checked._renamed = names
-      return checked
-    named.__init__, named._renamed = checked, names
+    if isinstance(named, type):
+      setattr(named, '__init__', checked)  # noqa: B010
+    else:
+      named = checked
+    named._renamed = names
     return named
 
   return decorate

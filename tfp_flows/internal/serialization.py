@@ -23,6 +23,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal import constructors
+from tfp_flows.internal import missing
 from tfp_flows.internal import names
 from tfp_flows.internal import renaming
 from tfp_flows.internal import tfp_private
@@ -41,7 +42,6 @@ _NAMESPACES = {
   'distributions': (tfp.distributions, tfp.distributions.Distribution),
   'math.ode': (tfp.math.ode, tfp.math.ode.Solver),
 }
-_REGISTER = 'Decorate it with `@keras.saving.register_keras_serializable()`'
 
 
 class _Scope:
@@ -157,7 +157,7 @@ def _encode(value):
     return _encode_tfp(value)
   raise _error(
     value,
-    f'{_REGISTER} if it is of a class of yours, which needs `get_config` and '
+    f'{missing.REGISTER} if it is of a class of yours, which needs `get_config` and '
     f'`from_config`, as `tff.FlowBijector` has them.',
   )
 
@@ -266,7 +266,7 @@ def _encode_named(value):
     return dict(type='registered', name=keras.saving.get_registered_name(value))
   if _is_of_keras(value) and not isinstance(value, type):
     return dict(type='keras', config=keras.saving.serialize_keras_object(value))
-  raise _error(value, f'Give it a name and no closure. {_REGISTER}.')
+  raise _error(value, f'Give it a name and no closure. {missing.REGISTER}.')
 
 
 def _decode_public(node):
@@ -283,10 +283,7 @@ def _decode_registered(node):
   names.register_ours(node['name'])
   value = keras.saving.get_registered_object(node['name'])
   if value is None:
-    raise ValueError(
-      f'Expected {node["name"]!r} to be registered with Keras; it is not. Import the '
-      f'module that has it.'
-    )
+    raise missing.not_registered('function or class', node['name'])
   return value
 
 
@@ -363,7 +360,11 @@ def _keras_config(value):
 def _decode_keras(node):
   config = node['config']
   names.register_ours(config.get('registered_name'))
-  return keras.saving.deserialize_keras_object(config)
+  try:
+    return keras.saving.deserialize_keras_object(config)
+  except TypeError as error:
+    # Of a `ValueError` Keras leaves the message as it is.
+    raise missing.shortened(error) from error
 
 
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType)

@@ -10,6 +10,7 @@ from tfp_flows.model.health import Health
 from tfp_flows.model.lipschitz_reports import LipschitzReport
 from tfp_flows.model.lipschitz_reports import lipschitz_report
 from tfp_flows.model.metrics import BitsPerDim
+from tfp_flows.model.saving import load_model
 from tfp_flows.model.schedules import ScaledSchedule
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
   'StopOnNonFinite',
   'UniformDequantization',
   'lipschitz_report',
+  'load_model',
 ]

@@ -1,5 +1,6 @@
 """How a `FlowModel` is written to files, and read from those of earlier versions."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -8,10 +9,12 @@ from typing import Any
 import keras
 
 from tfp_flows.internal import keras_private
+from tfp_flows.internal import missing
+from tfp_flows.internal import names
 from tfp_flows.internal import serialization
 from tfp_flows.model import older
 
-__all__ = ['Saving']
+__all__ = ['Saving', 'load_model']
 
 
 if TYPE_CHECKING:
@@ -75,7 +78,9 @@ class Saving(_Whole):
   ) -> Any:
     config = dict(config)
     trainable = config.pop('trainable', True)
-    with keras.saving.custom_object_scope(custom_objects or {}):
+    # An empty scope would hide the one around it.
+    scope = keras.saving.custom_object_scope(custom_objects)
+    with scope if custom_objects else contextlib.nullcontext():
       model = cls(**serialization.deserialize_arguments(config))
     if not trainable:
       model.trainable = False
@@ -98,3 +103,36 @@ def _fits(variables, store):
   shapes = [tuple(v.shape) for v in variables]
   there = [store[f'{i}'].shape for i in range(len(store.keys()))]
   return shapes == there
+
+
+def load_model(
+  filepath: str | os.PathLike[str],
+  custom_objects: Mapping[str, Any] | None = None,
+  compile: bool = True,
+  safe_mode: bool = True,
+) -> Any:
+  """`keras.saving.load_model`, which knows the classes of this library.
+
+  Names of `tfp_flows` are imported, and registered with Keras, when they are first
+  used: `keras.saving.load_model` finds `FlowModel` only in programs that have used it.
+
+  Args:
+    filepath: a `.keras` file, of a `FlowModel` or of any Keras model.
+    custom_objects: classes and functions by the names that they are registered by, for
+      those that are not registered.
+    compile: whether the model is compiled as it was when it was saved.
+    safe_mode: whether lambdas in the file are refused.
+
+  Returns:
+    The model, with its weights and its optimizer.
+
+  Raises:
+    ValueError: if there is no such file, or it names a class or function that is not
+      registered with Keras.
+  """
+  names.register_all()
+  scope = dict(custom_objects or {})
+  try:
+    return keras.saving.load_model(filepath, scope, compile, safe_mode)
+  except TypeError as error:
+    raise missing.shortened(error) from error

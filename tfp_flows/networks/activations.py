@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal import missing
+
 __all__ = ['activation']
 
 
@@ -24,6 +26,9 @@ def activation(name: Any, elementwise: bool = False) -> Callable[..., Any]:
   try:
     fn = keras.activations.get(name)
   except (TypeError, ValueError) as error:
+    if isinstance(name, dict):  # Of a file.
+      kind, of = 'activation', str(name.get('config'))
+      raise missing.not_registered(kind, of, name.get('module')) from error
     raise ValueError(
       f"Expected an activation by its Keras name, as 'relu'; received {name!r}."
     ) from error
