@@ -18,7 +18,6 @@ DOCUMENTED = {'_asdict', '_exit', '_fields', '_make', '_replace'}
 # Private attributes of ours that are read on other objects than `self`. Each is of an
 # object whose class is in the same file, or is the base class of that object.
 OWN_READS = {
-  'bijectors/alike.py': {'network._constant_weights', 'part._memory'},
   'bijectors/calls.py': {'bijector._min_event_ndims'},
   'bijectors/flow_bijector.py': {'bijector._salt', 'part._set_trainable'},
   'bijectors/repeated.py': {'repeated._salt'},

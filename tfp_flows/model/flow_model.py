@@ -218,6 +218,6 @@ class FlowModel(
   def condition_variables(self) -> list[keras.Variable]:
     """Shift and scale of the condition."""
     parts = [self.distribution, *self.distribution.submodules]
-    found = [getattr(part, 'condition_variables', []) for part in parts]
-    ids = {id(v) for variables in found for v in variables}
+    layers = [part for part in parts if isinstance(part, bijectors.Sequential)]
+    ids = {id(v) for layer in layers for v in layer.condition_variables}
     return [v for v in self._flow_variables if id(v.value) in ids]

@@ -136,8 +136,8 @@ class MADE(network.Network):
     return x
 
   @property
-  def _constant_weights(self):
-    return [*super()._constant_weights, self.places]
+  def constant_weights(self) -> list[keras.Variable]:
+    return [*super().constant_weights, self.places]
 
   @property
   def output_sizes(self) -> tuple[int, int]:

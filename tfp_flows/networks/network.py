@@ -21,6 +21,8 @@ class Network(keras.layers.Layer):
   activation and `dtype`.
   """
 
+  output_scale: keras.Variable | None = None
+
   def __new__(cls, *args, **kwargs):
     try:
       bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
@@ -41,10 +43,9 @@ class Network(keras.layers.Layer):
       )
 
   @property
-  def _constant_weights(self):
+  def constant_weights(self) -> list[keras.Variable]:
     """Those that no call, no update of norms and no training step changes."""
-    scale = getattr(self, 'output_scale', None)
-    return [] if scale is None else [scale]
+    return [] if self.output_scale is None else [self.output_scale]
 
   def _scale_output(self, fan_in, depth, of_images=False, from_zero=True):
     scale = first_steps.output_scale(fan_in, depth, of_images, from_zero)
@@ -67,7 +68,7 @@ class Network(keras.layers.Layer):
     return dict(kernel=scale * kernel, bias=scale * bias)
 
   def load_own_variables(self, store: Mapping[str, Any]) -> None:
-    scale = getattr(self, 'output_scale', None)
+    scale = self.output_scale
     own = keras_private.own_variables(self)
     there = [v for v in own if v is not scale]
     if scale is None or len(store.keys()) != len(there):
