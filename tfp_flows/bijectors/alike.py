@@ -13,6 +13,7 @@ from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import reversible
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import keras_private
+from tfp_flows.internal import tfp_private
 from tfp_flows.internal import weight_values
 
 __all__ = ['check_alike', 'check_repeatable', 'moving']
@@ -20,7 +21,7 @@ __all__ = ['check_alike', 'check_repeatable', 'moving']
 tfb = tfp.bijectors
 
 # What bijectors of TFP, and Keras layers, have whatever they compute.
-_COMMON = vars(tfb.Identity()).keys() | {'_parameters', '_recorded'}
+_COMMON = tfp_private.COMMON_ATTRIBUTES | {'_recorded'}
 _COMMON_OF_LAYERS = vars(keras.layers.Layer()).keys()
 
 
