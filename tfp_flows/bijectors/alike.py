@@ -22,7 +22,7 @@ tfb = tfp.bijectors
 
 # What bijectors of TFP, and Keras layers, have whatever they compute.
 _COMMON = tfp_private.COMMON_ATTRIBUTES | {'_recorded'}
-_COMMON_OF_LAYERS = vars(keras.layers.Layer()).keys()
+_COMMON_OF_LAYERS = vars(keras.layers.Layer()).keys() | {'_recorded'}
 
 
 @runtime_checkable

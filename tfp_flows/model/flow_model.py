@@ -29,7 +29,6 @@ NonFiniteError, SolverError = diagnosis.NonFiniteError, diagnosis.SolverError
 SamplingError = inference.SamplingError
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class FlowModel(
   fitting.Fitting, steps.Steps, inference.Inference, saving.Saving, keras.Model
 ):
@@ -92,6 +91,7 @@ class FlowModel(
       ValueError: if there is nothing to train.
     """
     likelihood = likelihood_lib.Likelihood(distribution, dequantization)
+    self._record(FlowModel, dequantization=likelihood.dequantization)
     super().__init__(name=name, dtype=distribution.dtype.name)
     self._distribution = distribution  # As an attribute, so that checkpoints see it.
     self._likelihood = likelihood

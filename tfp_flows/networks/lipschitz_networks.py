@@ -5,7 +5,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tfp_flows.internal import shapes
@@ -136,7 +135,6 @@ class _LipschitzNetwork(network.Network):
     return self.normalized()(x, condition)
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class LipschitzMLP(_LipschitzNetwork):
   """Dense layers whose composition has a Lipschitz constant below 1.
 
@@ -226,7 +224,6 @@ class LipschitzMLP(_LipschitzNetwork):
     )
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class LipschitzConvNet(_LipschitzNetwork):
   """Convolutions whose composition has a Lipschitz constant below 1.
 

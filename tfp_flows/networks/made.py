@@ -20,7 +20,6 @@ from tfp_flows.networks import network
 __all__ = ['MADE']
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class MADE(network.Network):
   """A perceptron whose outputs for `x_i` depend on what comes before `x_i` alone.
 

@@ -1,20 +1,19 @@
 """What all networks share: Keras can save them."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal import configurable
 from tfp_flows.internal import keras_private
 from tfp_flows.math import first_steps
 
 __all__ = ['Network']
 
 
-class Network(keras.layers.Layer):
+class Network(configurable.ConfigurableLayer, keras.layers.Layer):
   """A layer whose configuration is what its constructor was called with.
 
   The constructors of subclasses take numbers, strings, sequences of them, an
@@ -22,15 +21,6 @@ class Network(keras.layers.Layer):
   """
 
   output_scale: keras.Variable | None = None
-
-  def __new__(cls, *args, **kwargs):
-    try:
-      bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
-    except TypeError:
-      return super().__new__(cls, *args, **kwargs)  # `__init__` will say so.
-    # Keras keeps plain arguments only; the dtype it has from the policy of the layer.
-    arguments = list(bound.arguments.items())[1:]
-    return super().__new__(cls, **{k: _plain(v) for k, v in arguments if k != 'dtype'})
 
   def __init__(self, **kwargs: Any):
     super().__init__(**kwargs)
@@ -77,23 +67,3 @@ class Network(keras.layers.Layer):
     for i, variable in enumerate(there):  # The file is of a version without it.
       variable.assign(store[f'{i}'])
     scale.assign(1.0)
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> 'Network':
-    """The network of a `get_config`, with new weights."""
-    config = dict(config)
-    trainable = config.pop('trainable', True)
-    network = cls(**config)
-    if not trainable:
-      network.trainable = False
-    return network
-
-
-def _plain(value):
-  """As JSON has it."""
-  if isinstance(value, np.generic):
-    return value.item()
-  if callable(value):
-    return keras.activations.serialize(value)
-  is_plain = value is None or isinstance(value, (bool, int, float, str, dict))
-  return value if is_plain else [_plain(v) for v in value]
