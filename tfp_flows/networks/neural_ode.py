@@ -109,6 +109,7 @@ class NeuralODE(configurable.ConfigurableLayer, keras.layers.Layer):
       raise ValueError(f'Expected augment >= 0; received {augment}.')
     self.field = field
     self.solver = solver or ode_solvers.DormandPrince()
+    self._record(NeuralODE, solver=self.solver)
     self.evaluation_solver = evaluation_solver
     self.adjoint_solver = adjoint_solver
     self.initial_time = float(initial_time)
