@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import inspect
+import re
 import textwrap
 
 from tests import layering_test
@@ -18,7 +19,6 @@ DOCUMENTED = {'_asdict', '_exit', '_fields', '_make', '_replace'}
 # Private attributes of ours that are read on other objects than `self`. Each is of an
 # object whose class is in the same file, or is the base class of that object.
 OWN_READS = {
-  'bijectors/alike.py': {'network._constant_weights', 'part._memory'},
   'bijectors/calls.py': {'bijector._min_event_ndims'},
   'bijectors/flow_bijector.py': {'bijector._salt', 'part._set_trainable'},
   'bijectors/repeated.py': {'repeated._salt'},
@@ -65,6 +65,20 @@ def accesses(tree):
           name = name.values[0]
         if isinstance(name, ast.Constant):
           yield ast.unparse(node.args[0]), name.value
+
+
+def quoted_names(tree):
+  """Strings that look like private names, but for parts of formatted ones."""
+  formatted = {
+    id(part)
+    for node in ast.walk(tree)
+    if isinstance(node, ast.JoinedStr)
+    for part in node.values
+  }
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Constant) and id(node) not in formatted:
+      if isinstance(node.value, str) and re.fullmatch(r'_[a-z]\w*', node.value):
+        yield node.value
 
 
 def classes(tree):
@@ -144,6 +158,13 @@ def reads_of_others(tree):
       yield f'{of}.{name}'
 
 
+def test_private_names_in_strings_are_ours():
+  found = trees()
+  ours = {n for tree in found.values() for c in classes(tree) for n in defined_names(c)}
+  ours |= DOCUMENTED
+  assert not nonempty({p: set(quoted_names(t)) - ours for p, t in found.items()})
+
+
 def nonempty(found):
   return {path: names for path, names in found.items() if names}
 
@@ -195,6 +216,7 @@ def test_private_attributes_are_found():
   known = families(classes(tree))
   assert set(foreign_reads(tree, known)) == {'self._inherited', 'self._named'}
   assert set(reads_of_others(tree)) == {'other._own', 'other.part._'}
+  assert set(quoted_names(tree)) == {'_named', '_set'}
 
 
 @functools.cache

@@ -5,6 +5,7 @@ import json
 import pickle
 import weakref
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -283,3 +284,62 @@ def test_lists_are_those_of_the_call():
 def test_objects_without_a_constructor_have_no_arguments():
   assert tff.Additive().parameters == {}
   assert tff.Additive().get_config() == {}
+
+
+class OfASize(tff.MLP):
+  """Has but one argument."""
+
+  def __init__(self, size):
+    super().__init__(size, 2 * size, hidden=[3])
+
+
+class WithKeywords(tff.MLP):
+  """Passes on the keywords of Keras."""
+
+  def __init__(self, size, **kwargs):
+    super().__init__(size, 2 * size, hidden=[3], **kwargs)
+
+
+def test_networks_have_what_keras_has_of_layers():
+  network = OfASize(2)
+  network.trainable = False
+  assert network.get_config() == dict(size=2, trainable=False)
+  copy = rebuilt(network)
+  assert not copy.trainable and copy(tf.ones([1, 2])).shape == (1, 4)
+  config = WithKeywords(2, name='mine', dtype='float64').get_config()
+  assert config.pop('dtype')['config'] == dict(name='float64')
+  assert config == dict(size=2, name='mine', trainable=True)
+  copy = rebuilt(WithKeywords(2, dtype='float64'))
+  assert copy.dtype == 'float64'
+
+
+class Half(keras.layers.Layer):
+  """Of a class that nobody has registered."""
+
+  def call(self, x):
+    return 0.5 * x
+
+
+def test_layers_of_unknown_classes_are_given_by_custom_objects(tmp_path):
+  half = Half()
+  half.build((None, 2))
+  model = keras.Sequential([keras.Input([4]), tff.RevNet([(half, half)])])
+  model.save(tmp_path / 'm.keras')
+  loaded = keras.saving.load_model(tmp_path / 'm.keras', {'Half': Half})
+  x = np.arange(8.0, dtype='float32').reshape(2, 4)
+  np.testing.assert_array_equal(loaded(x), model(x))
+
+
+class Fitted(tff.FlowModel):
+  """Makes its distribution itself."""
+
+  def __init__(self, size, name=None):
+    super().__init__(tff.maf([size], num_layers=1, hidden=[4], seed=0), name=name)
+
+
+def test_models_are_saved_by_arguments_of_their_own():
+  model = Fitted(2, 'mine')
+  model.trainable = False
+  assert model.get_config() == dict(size=2, name='mine', trainable=False)
+  copy = rebuilt(model)
+  assert isinstance(copy, Fitted) and not copy.trainable_variables

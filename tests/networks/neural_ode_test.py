@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -253,10 +255,31 @@ def test_models_are_saved(tmp_path, trainable_time):
   assert tf.is_tensor(layer.final_time) == trainable_time
 
 
-def test_only_known_solvers_are_saved():
-  layer = tff.NeuralODE(Swirl(3), tfp.math.ode.BDF())
-  with pytest.raises(NotImplementedError, match='DormandPrince, RungeKutta4.*BDF'):
-    layer.get_config()
+class Halved(tfp.math.ode.DormandPrince):
+  """A solver of a class that nobody has registered."""
+
+
+def test_solvers_of_tfp_are_saved_and_unknown_ones_are_not():
+  layer = tff.NeuralODE(Swirl(3), tfp.math.ode.BDF(rtol=1e-2), final_time=np.float32(2))
+  config = json.loads(json.dumps(layer.get_config()))
+  copy = tff.NeuralODE.from_config(config)
+  assert isinstance(copy.solver, tfp.math.ode.BDF)
+  assert copy.get_config() == config
+  assert config['solver']['arguments']['rtol'] == 1e-2 and config['final_time'] == 2.0
+  with pytest.raises(ValueError, match='Expected arguments that can be saved.*Halved'):
+    tff.NeuralODE(Swirl(3), Halved()).get_config()
+
+
+def test_solvers_in_files_of_earlier_versions():
+  """Which have their class without its place."""
+  layer = tff.NeuralODE(Swirl(3), tff.RungeKutta4(3))
+  solver = dict(class_name='DormandPrince', config=dict(rtol=1e-3, name='mine'))
+  config = dict(layer.get_config(), solver=solver)
+  del config['trainable'], config['evaluation_solver']
+  copy = tff.NeuralODE.from_config(config)
+  expected = tff.DormandPrince(1e-3, name='mine').get_config()
+  assert copy.solver.get_config() == expected
+  assert copy.trainable
 
 
 @pytest.mark.parametrize(

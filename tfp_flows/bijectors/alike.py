@@ -1,14 +1,19 @@
 """What steps have to have in common to be repeated as one."""
 
 from collections.abc import Sequence
+from typing import Protocol
+from typing import runtime_checkable
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import flow_bijector
+from tfp_flows.bijectors import reversible
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import keras_private
+from tfp_flows.internal import tfp_private
 from tfp_flows.internal import weight_values
 
 __all__ = ['check_alike', 'check_repeatable', 'moving']
@@ -16,8 +21,17 @@ __all__ = ['check_alike', 'check_repeatable', 'moving']
 tfb = tfp.bijectors
 
 # What bijectors of TFP, and Keras layers, have whatever they compute.
-_COMMON = vars(tfb.Identity()).keys() | {'_parameters', '_recorded'}
-_COMMON_OF_LAYERS = vars(keras.layers.Layer()).keys()
+_COMMON = tfp_private.COMMON_ATTRIBUTES | {'_recorded'}
+_COMMON_OF_LAYERS = vars(keras.layers.Layer()).keys() | {'_recorded'}
+
+
+@runtime_checkable
+class HasConstants(Protocol):
+  """A network that has weights which no call and no update of norms changes."""
+
+  @property
+  def constant_weights(self) -> Sequence[keras.Variable]:
+    """Those among its non-trainable weights."""
 
 
 def moving(template: tfb.Bijector) -> tuple[int, ...]:
@@ -25,7 +39,8 @@ def moving(template: tfb.Bijector) -> tuple[int, ...]:
   constant = {
     id(variable)
     for network in _networks(template)
-    for variable in getattr(network, '_constant_weights', [])
+    if isinstance(network, HasConstants)
+    for variable in network.constant_weights
   }
   moving = {
     id(own)
@@ -33,14 +48,16 @@ def moving(template: tfb.Bijector) -> tuple[int, ...]:
     if not variable.trainable and id(variable) not in constant
   }
   for part in (template, *template.submodules):
-    moving |= {id(v) for v in getattr(part, 'moving_variables', [])}
+    if isinstance(part, flow_bijector.FlowBijector):
+      moving |= {id(v) for v in part.moving_variables}
   return tuple(i for i, v in enumerate(template.variables) if id(v) in moving)
 
 
 def check_repeatable(steps: Sequence[tfb.Bijector], memory: str) -> None:
   """Raises `ValueError` if there is something in `steps` that no loop can have."""
   for part in (steps[0], *steps[0].submodules):
-    if memory == 'stored' and getattr(part, '_memory', 'stored') != memory:
+    is_composition = isinstance(part, reversible.Composition)
+    if memory == 'stored' and is_composition and part.memory != memory:
       raise ValueError(
         f"Repeated with memory='stored' expects parts that are stored, too; "
         f"{part.name} is reversible. Give memory='reversible' to Repeated."

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from typing import Any
+from typing import Protocol
+from typing import runtime_checkable
 
 import tensorflow as tf
 
@@ -20,6 +22,27 @@ _SECOND_ORDER = (
   'The inverse of an autoregressive layer was traced without a tape, and has no second '
   'derivatives then. Open the tapes inside of the `tf.function`, or take a `tff.MADE`.'
 )
+
+
+@runtime_checkable
+class InTurn(Protocol):
+  """A conditioner that finds numbers in turn, each of its units computed but once.
+
+  Attributes:
+    finds_in_turn: whether `find_in_turn` computes what a call does, up to rounding.
+    output_sizes: `(D, P)`, numbers and parameters for each.
+  """
+
+  @property
+  def finds_in_turn(self) -> bool: ...
+
+  @property
+  def output_sizes(self) -> tuple[int, int]: ...
+
+  def find_in_turn(
+    self, find: Any, like: tf.Tensor, condition: tf.Tensor | None, unrolled: bool
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """All numbers `[..., D]`, and sums over them; see `MADE`."""
 
 
 class Autoregressive(conditioned.Conditioned):
@@ -130,13 +153,14 @@ class Autoregressive(conditioned.Conditioned):
     return self._by_passes(y, condition)
 
   def _finds_in_turn(self):
-    if not getattr(self._conditioner, 'finds_in_turn', False):
+    if not isinstance(self._conditioner, InTurn) or not self._conditioner.finds_in_turn:
       return False
-    per_dim = getattr(self._bijector_fn, 'params_per_dim', None)
+    per_dim = transformers.params_per_dim(self._bijector_fn)
     fits = self._conditioner.output_sizes == (self._event[0], per_dim)
     # An observer is shown the whole network.
     is_observed = inspection.innermost() is not None
-    return fits and hasattr(self._bijector_fn, 'of_one') and not is_observed
+    can_go = isinstance(self._bijector_fn, transformers.OneByOne)
+    return fits and can_go and not is_observed
 
   def _in_turn(self, y, condition):
     self._check_condition(self._conditioner, condition)
@@ -171,8 +195,8 @@ class Autoregressive(conditioned.Conditioned):
     return calls.apply(self._inner(x, condition), y, 1, inverted=True)
 
   def _check_layout(self):
-    given = getattr(self._conditioner, 'params_first', None)
-    taken = getattr(self._bijector_fn, 'params_first', None)
+    given = transformers.params_first(self._conditioner)
+    taken = transformers.params_first(self._bijector_fn)
     if None not in (given, taken) and given != taken:
       raise ValueError(
         f'{self.name} expects a conditioner with params_first={taken}, as its '

@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal import conditions
+
 __all__ = ['CheckedCalls']
 
 tfb = tfp.bijectors
@@ -49,7 +51,7 @@ class CheckedCalls(tfb.Bijector):
 
   def _check_condition(self, network: Any, condition: tf.Tensor | None) -> None:
     """Raises `ValueError` unless `condition` is what `network` was built for."""
-    size = getattr(network, 'condition_size', None)
+    size = conditions.size_of(network)
     if size is None:
       return
     shape = None if condition is None else tuple(condition.shape)

@@ -7,6 +7,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
+from tfp_flows.bijectors import transformers
+from tfp_flows.internal import conditions
 
 __all__ = ['Conditioned']
 
@@ -29,8 +31,9 @@ class Conditioned(flow_bijector.FlowBijector):
   @property
   def takes_condition(self) -> bool:
     # A network of ours has the keyword always, and a use for it by its size.
-    used = getattr(self._conditioner, 'condition_size', True) is not None
-    return self._accepts_condition and used
+    is_other = not isinstance(self._conditioner, conditions.Conditional)
+    has_size = conditions.size_of(self._conditioner) is not None
+    return self._accepts_condition and (is_other or has_size)
 
   def _inner(self, x: tf.Tensor, condition: tf.Tensor | None) -> tfb.Bijector:
     """The elementwise bijector, from one evaluation of the network."""
@@ -44,7 +47,7 @@ class Conditioned(flow_bijector.FlowBijector):
     return self._bijector_fn(tf.cast(params, self.dtype))
 
   def _check_params(self, params):
-    per_dim = getattr(self._bijector_fn, 'params_per_dim', None)
+    per_dim = transformers.params_per_dim(self._bijector_fn)
     if per_dim is None:
       return
     *space, channels = self._changed_shape

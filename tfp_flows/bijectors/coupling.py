@@ -1,7 +1,8 @@
 """Coupling layers."""
 
-from collections.abc import Callable
 from typing import Any
+from typing import Protocol
+from typing import runtime_checkable
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -15,10 +16,29 @@ from tfp_flows.bijectors import transformers
 __all__ = ['AdditiveCoupling', 'AffineCoupling', 'Conditioner', 'Coupling']
 
 tfb = tfp.bijectors
-Conditioner = Callable[..., tf.Tensor]
 
 
-class Coupling(conditioned.Conditioned):
+class Conditioner(Protocol):
+  """The network of a coupling or an autoregressive layer.
+
+  `conditioner(x)`, or `conditioner(x, condition=...)` if its signature has that name:
+  from a tensor to the parameters of the transformer. A Keras layer must be built. One
+  that takes a condition may have a `condition_size`, by which that is checked.
+  """
+
+  def __call__(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+    """The parameters, `[..., params_per_dim * C]` for `C` changed channels."""
+
+
+@runtime_checkable
+class Adaptable(Protocol):
+  """A conditioner that can be initialised from data."""
+
+  def adapt(self, x: tf.Tensor, condition: tf.Tensor | None = None) -> None:
+    """Initialises from a batch of what the conditioner is called with."""
+
+
+class Coupling(conditioned.Conditioned, reversible.Reversible):
   """Keeps one part of the event and transforms the other by it.
 
   For `kept, changed = mask.split(x)` and `p = conditioner(kept, condition)`:
@@ -60,8 +80,7 @@ class Coupling(conditioned.Conditioned):
     """Creates the layer.
 
     Args:
-      mask: `ChannelMask`, `CheckerboardMask`, `IndexMask`, or any object with
-        `split`, `merge` and the three shapes.
+      mask: `ChannelMask`, `CheckerboardMask`, `IndexMask`, or another `Mask`.
       conditioner: callable `(kept) -> p`, or `(kept, condition=...) -> p` if its
         signature has that name; a Keras layer must be built.
       transformer: callable `p -> tfb.Bijector` that acts elementwise on tensors
@@ -108,7 +127,7 @@ class Coupling(conditioned.Conditioned):
     )
 
   def _adapt(self, x, condition):
-    if hasattr(self._conditioner, 'adapt'):
+    if isinstance(self._conditioner, Adaptable):
       self._conditioner.adapt(self._mask.split(x)[0], condition)
     return self._forward_and_log_det(x, condition)[0]
 

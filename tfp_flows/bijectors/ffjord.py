@@ -2,15 +2,16 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
+from typing import Protocol
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import trace_estimators
+from tfp_flows.internal import conditions
 from tfp_flows.internal import estimation
 from tfp_flows.internal import reports
 from tfp_flows.internal import seeds
@@ -20,7 +21,19 @@ from tfp_flows.internal import weight_values
 from tfp_flows.math import ode
 from tfp_flows.math import ode_solvers
 
-__all__ = ['FFJORD', 'Penalties']
+__all__ = ['FFJORD', 'Field', 'Penalties']
+
+
+class Field(Protocol):
+  """The vector field `f` of a continuous flow.
+
+  `field(t, x)`, or `field(t, x, condition)` if it has a `condition_size`: of a scalar
+  time and `x`, `[*batch, *event]`, to the same shape, example by example. It should be
+  smooth. A Keras layer must be built, as `FieldMLP` and `FieldConvNet` are.
+  """
+
+  def __call__(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+    """`f(t, x)`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +123,7 @@ class FFJORD(flow_bijector.FlowBijector):
 
   def __init__(
     self,
-    field: Callable[..., tf.Tensor],
+    field: Field,
     event_shape: Sequence[int],
     trace: trace_estimators.Trace | None = None,
     solver: tfp.math.ode.Solver | None = None,
@@ -167,7 +180,7 @@ class FFJORD(flow_bijector.FlowBijector):
       self._field = self._expose(field)
 
   @property
-  def field(self) -> Callable[..., tf.Tensor]:
+  def field(self) -> Field:
     """`f`."""
     return self._field
 
@@ -199,7 +212,7 @@ class FFJORD(flow_bijector.FlowBijector):
 
   @property
   def takes_condition(self) -> bool:
-    return getattr(self._field, 'condition_size', None) is not None
+    return conditions.size_of(self._field) is not None
 
   def _event_shape_or_none(self):
     return self._event

@@ -22,6 +22,7 @@ from tfp_flows.internal import weight_values
 __all__ = [
   'FlowBijector',
   'check_bijectors',
+  'estimating_layers',
   'set_trainable',
 ]
 
@@ -56,6 +57,9 @@ class FlowBijector(
   * Decorate the class with `@keras.saving.register_keras_serializable()`, and Keras
     saves it, by the arguments of its constructor, which are recorded. They may be all
     that `internal/serialization.py` knows.
+  * Say what else others have to know, by the properties `takes_condition`,
+    `is_estimated`, `moving_variables`, `is_recomputable` and `reduces_over_replicas`,
+    and by a variable `adapted`, which `adapt` sets to True.
   * Add the layer to `tests/conformance/specs.py`.
 
   `condition` is a tensor `[..., K]` whose batch shape broadcasts against that
@@ -65,6 +69,10 @@ class FlowBijector(
   _cache = tfp_private.OneCallCache()
   _frozen: Any
   _is_trainable, _frozen = True, staticmethod(list)
+  _keras_parameters: Sequence[Any] = ()
+
+  # Whether nothing is left to `adapt`; a variable of layers that can be adapted.
+  adapted: Any = True
 
   def __init__(
     self,
@@ -223,7 +231,7 @@ class FlowBijector(
   def _expose(self, layer: Any) -> Any:
     """Returns `layer`; if it is a Keras layer, TensorFlow sees its weights."""
     self._keras_parameters = [
-      *getattr(self, '_keras_parameters', []),
+      *self._keras_parameters,
       *filter(None, [keras_parameters.expose(layer)]),
     ]
     return layer
@@ -242,6 +250,21 @@ class FlowBijector(
   def is_recomputable(self) -> bool:
     """Whether a call may be repeated for its gradient, from an exact inverse."""
     return True
+
+  @property
+  def is_estimated(self) -> bool | None:
+    """Whether log-dets are estimates in evaluation, too; None if they never are."""
+    return None
+
+  @property
+  def moving_variables(self) -> list[tf.Variable]:
+    """Those that a call, or an update of norms, may assign to."""
+    return []
+
+  @property
+  def reduces_over_replicas(self) -> bool:
+    """Whether a call needs what other replicas of a `tf.distribute` strategy have."""
+    return False
 
   def _as_condition(self, condition):
     condition = tf.convert_to_tensor(condition)
@@ -348,6 +371,13 @@ def set_trainable(bijector: tfb.Bijector, value: bool) -> None:
   for part in reversed([bijector, *bijector.submodules]):  # The innermost first.
     if isinstance(part, FlowBijector):
       part._set_trainable(value)
+
+
+def estimating_layers(module: tf.Module) -> list[FlowBijector]:
+  """The layers inside a bijector or distribution that may estimate log-dets."""
+  parts = keras_parameters.parts(module)
+  layers = [part for part in parts if isinstance(part, FlowBijector)]
+  return [layer for layer in layers if layer.is_estimated is not None]
 
 
 def check_bijectors(bijectors: Any, owner: str) -> None:

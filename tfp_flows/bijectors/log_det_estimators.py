@@ -4,6 +4,8 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
+from typing import Protocol
+from typing import runtime_checkable
 
 import tensorflow as tf
 
@@ -14,6 +16,7 @@ from tfp_flows.math import log_det
 __all__ = [
   'ExactLogDet',
   'LogDet',
+  'LogDetEstimator',
   'RouletteLogDet',
   'TruncatedLogDet',
   'log_det_estimator',
@@ -24,6 +27,36 @@ _EXACT_UP_TO = 64
 
 # Of finite variance up to L = 0.948, which is above that of all usual branches.
 _EVALUATION_P = 0.1
+
+
+@runtime_checkable
+class LogDetEstimator(Protocol):
+  """A function that finds or estimates `log det(I + J)`, `J = dg/dx`.
+
+  Those of this library are `ExactLogDet`, `TruncatedLogDet` and `RouletteLogDet`. To be
+  saved, it is a function or an object of a class that Keras can serialize.
+  """
+
+  def __call__(
+    self,
+    g: Callable[[tf.Tensor], tf.Tensor],
+    x: tf.Tensor,
+    event_ndims: int,
+    seed: tf.Tensor,
+    /,
+  ) -> log_det.LogDetEstimate:
+    """Value of `g` at `x`, and the log-determinant there.
+
+    Args:
+      g: maps `[*batch, *event]` to the same shape, example by example.
+      x: `[*batch, *event]`.
+      event_ndims: number of event dimensions.
+      seed: stateless seed, int32 `[2]`, of all noise.
+
+    Returns:
+      `LogDetEstimate` of `g(x)` and of what is in nats, `[*batch]`; gradients are taken
+      of both.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +196,8 @@ class LogDet:
       `geometric(0.1)`.
   """
 
-  estimator: Callable[..., log_det.LogDetEstimate] = RouletteLogDet()
-  evaluation_estimator: Callable[..., log_det.LogDetEstimate] | None = None
+  estimator: LogDetEstimator = RouletteLogDet()
+  evaluation_estimator: LogDetEstimator | None = None
 
   def __call__(
     self, g: Callable[..., Any], x: tf.Tensor, event_ndims: int, salt: Any
@@ -177,16 +210,14 @@ class LogDet:
     )
     return estimator(g, x, event_ndims, current.seed_of(salt))
 
-  def evaluation_of(self, num_dims: int) -> Callable[..., log_det.LogDetEstimate]:
+  def evaluation_of(self, num_dims: int) -> LogDetEstimator:
     """The estimator of evaluation for events of so many dimensions."""
     if self.evaluation_estimator is not None:
       return self.evaluation_estimator
     return ExactLogDet() if num_dims <= _EXACT_UP_TO else _ROULETTE
 
 
-def log_det_estimator(
-  name: str, num_terms: int | None = None
-) -> Callable[..., log_det.LogDetEstimate]:
+def log_det_estimator(name: str, num_terms: int | None = None) -> LogDetEstimator:
   """The estimator of a name.
 
     'exact'       `ExactLogDet`

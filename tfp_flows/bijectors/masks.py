@@ -19,14 +19,22 @@ __all__ = ['ChannelMask', 'CheckerboardMask', 'IndexMask', 'Mask']
 
 
 class Mask(Protocol):
-  """What a coupling layer asks of a mask."""
+  """What a coupling layer asks of a mask: two methods and three shapes.
+
+  To be saved, a mask is of a class that Keras can serialize.
+
+  Attributes:
+    event_shape: of what is cut, `[D]` or `[H, W, C]`.
+    kept_shape: of the part that is kept.
+    changed_shape: of the part that is changed; the last axis has its channels.
+  """
 
   event_shape: tuple[int, ...]
   kept_shape: tuple[int, ...]
   changed_shape: tuple[int, ...]
 
   def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts `x` into the part that is kept and the part that is changed."""
+    """Cuts `x`, `[*batch, *event]`, into the part that is kept and that changed."""
 
   def merge(self, kept: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
     """The inverse of `split`."""

@@ -131,6 +131,10 @@ class MovingBatchNorm(flow_bijector.FlowBijector):
     """Mean and variance, which a call in training assigns to."""
     return [self.moving_mean, self.moving_variance]
 
+  @property
+  def reduces_over_replicas(self) -> bool:
+    return True
+
   def _statistics(self):
     return tuple(self._weight(v) for v in self.moving_variables)
 

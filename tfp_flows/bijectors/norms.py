@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.bijectors import repeated
+from tfp_flows.bijectors import residual_flow
 from tfp_flows.internal import keras_parameters
 
 __all__ = ['at_networks_with_norms', 'networks_with_norms', 'update_norms']
@@ -54,7 +55,7 @@ def update_norms(
 
 def _own_networks(module):
   layers = keras_parameters.keras_layers(module)
-  return [layer for layer in layers if hasattr(layer, 'update_norms')]
+  return [layer for layer in layers if isinstance(layer, residual_flow.Normed)]
 
 
 def _repeated(module):

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import alike
 from tfp_flows.bijectors import calls
+from tfp_flows.bijectors import ffjord
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import reversible
 from tfp_flows.bijectors import stacking
@@ -18,7 +19,6 @@ from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import reports
 from tfp_flows.internal import serialization
 from tfp_flows.internal import shapes
-from tfp_flows.internal import tf_private
 from tfp_flows.internal import weight_values
 
 __all__ = ['Repeated']
@@ -26,7 +26,7 @@ __all__ = ['Repeated']
 tfb = tfp.bijectors
 
 
-class Repeated(tf_private.Following, reversible.Composition):
+class Repeated(keras_parameters.Templated, reversible.Composition):
   """Steps that differ in nothing but the values of their weights.
 
     forward: `y = f(w_n, ...f(w_2, f(w_1, x)))`
@@ -192,7 +192,9 @@ class Repeated(tf_private.Following, reversible.Composition):
 
   @property
   def trainable(self) -> bool:
-    return getattr(self._template(), 'trainable', True)
+    template = self._template()
+    is_ours = isinstance(template, flow_bijector.FlowBijector)
+    return template.trainable if is_ours else True
 
   def _set_trainable(self, value):
     flow_bijector.set_trainable(self._template(), value)
@@ -223,16 +225,9 @@ class Repeated(tf_private.Following, reversible.Composition):
     return reversible.is_recomputable(self._template())
 
   @property
-  def is_estimated(self) -> bool:
-    """Whether evaluation is stochastic; an attribute of what estimates alone."""
-    known = [
-      part.is_estimated
-      for part in keras_parameters.parts(self._template())
-      if hasattr(part, 'is_estimated')
-    ]
-    if not known:
-      raise AttributeError(f'{self.name} estimates nothing.')
-    return any(known)
+  def is_estimated(self) -> bool | None:
+    layers = flow_bijector.estimating_layers(self._template())
+    return any(layer.is_estimated for layer in layers) if layers else None
 
   @property
   def log_det_costs(self) -> bool:
@@ -250,7 +245,8 @@ class Repeated(tf_private.Following, reversible.Composition):
     outer = reports.innermost()
     reported: set[str] = set()
     assigned: set[int] = set()
-    flows = [p for p in keras_parameters.parts(template) if hasattr(p, 'penalties')]
+    parts = keras_parameters.parts(template)
+    flows = [part for part in parts if isinstance(part, ffjord.FFJORD)]
     names = sorted({name for flow in flows for name in flow.penalties.weights()})
 
     def body(row, x, total, penalties):

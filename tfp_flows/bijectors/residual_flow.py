@@ -1,15 +1,17 @@
 """Residual flow."""
 
 import warnings
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
+from typing import Protocol
+from typing import runtime_checkable
 
 import tensorflow as tf
 
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import log_det_estimators
 from tfp_flows.internal import checks
+from tfp_flows.internal import conditions
 from tfp_flows.internal import first_order
 from tfp_flows.internal import seeds
 from tfp_flows.internal import shapes
@@ -17,7 +19,7 @@ from tfp_flows.internal import tf_private
 from tfp_flows.internal import weight_values
 from tfp_flows.math import fixed_point
 
-__all__ = ['ResidualFlow']
+__all__ = ['Bounded', 'Branch', 'BranchAt', 'Normed', 'ResidualFlow']
 
 _SECOND_ORDER = (
   'The inverse of a residual flow has no second derivatives and none in forward mode: '
@@ -29,6 +31,47 @@ _FORWARD_MODE = (
   'eager mode or around a `tf.function`; it was asked for `inverse`, or opened inside '
   'of a `tf.function`. Use a `tf.GradientTape`.'
 )
+
+
+class Branch(Protocol):
+  """The function `g` of a residual flow.
+
+  `branch(x)`, or `branch(x, condition)` if it has a `condition_size`: from
+  `[*batch, *event]` to the same shape, example by example, with `Lip(g) < 1`. A Keras
+  layer must be built. What else a branch says of itself is taken into account: see
+  `Bounded` and `Normed`. `LipschitzMLP` and `LipschitzConvNet` are both.
+  """
+
+  def __call__(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+    """`g(x)`."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+  """A branch that says how much it stretches at most.
+
+  Attributes:
+    lipschitz: a bound of its Lipschitz constant, whatever its weights are.
+  """
+
+  lipschitz: float
+
+
+@runtime_checkable
+class Normed(Protocol):
+  """A branch that divides its weights by norms, which it measures."""
+
+  def update_norms(self, tolerance: float, max_iterations: int) -> None:
+    """Brings the norms up to date with the weights."""
+
+  def norm_bounds(self) -> list[tf.Tensor]:
+    """The norm of each linear layer, as it is applied."""
+
+  def lipschitz_bound(self) -> tf.Tensor:
+    """A bound of the Lipschitz constant, for the weights as they are."""
+
+  def normalized(self) -> Branch:
+    """The same function, whose weights are divided once for several calls."""
 
 
 class ResidualFlow(flow_bijector.FlowBijector):
@@ -69,7 +112,7 @@ class ResidualFlow(flow_bijector.FlowBijector):
 
   def __init__(
     self,
-    branch: Callable[..., tf.Tensor],
+    branch: Branch,
     event_shape: Sequence[int],
     log_det: log_det_estimators.LogDet | None = None,
     tolerance: float | None = None,
@@ -124,7 +167,7 @@ class ResidualFlow(flow_bijector.FlowBijector):
     self._warn_of_variance()
 
   @property
-  def branch(self) -> Callable[..., tf.Tensor]:
+  def branch(self) -> Branch:
     """`g`."""
     return self._branch
 
@@ -146,7 +189,7 @@ class ResidualFlow(flow_bijector.FlowBijector):
 
   @property
   def takes_condition(self) -> bool:
-    return getattr(self._branch, 'condition_size', None) is not None
+    return conditions.size_of(self._branch) is not None
 
   def solve(
     self, y: tf.Tensor, condition: tf.Tensor | None = None
@@ -167,7 +210,7 @@ class ResidualFlow(flow_bijector.FlowBijector):
 
   def _g(self, condition):
     self._check_condition(self._branch, condition)
-    return _BranchAt(self._branch, condition if self.takes_condition else None)
+    return BranchAt(self._branch, condition if self.takes_condition else None)
 
   def _estimate(self, g, x):
     salt = weight_values.value(self._salt)
@@ -256,28 +299,27 @@ class ResidualFlow(flow_bijector.FlowBijector):
     return solution(y - value)
 
   def _warn_of_variance(self):
-    lipschitz = getattr(self._branch, 'lipschitz', None)
+    if not isinstance(self._branch, Bounded):
+      return
     num_dims = tf.TensorShape(self._event).num_elements()
     estimators = dict(
       training=self._log_det.estimator, evaluation=self._log_det.evaluation_of(num_dims)
     )
     for use, estimator in estimators.items():
-      if lipschitz is not None and hasattr(estimator, 'problem'):
-        problem = estimator.problem(lipschitz)
+      if isinstance(estimator, log_det_estimators.RouletteLogDet):
+        problem = estimator.problem(self._branch.lipschitz)
         if problem:
           text = f'{self.name}, {use}: {problem}'
           # Behind the constructor stands the one that records it.
           warnings.warn(text, UserWarning, stacklevel=4)
 
 
-class _BranchAt:
+class BranchAt:
   """`g` at one condition, its weights normalised once."""
 
-  def __init__(self, network, condition):
-    self.network = network
-    normalized = getattr(network, 'normalized', lambda: network)
-    self._fn = normalized()
-    self._condition = condition
+  def __init__(self, branch: Branch, condition: tf.Tensor | None):
+    self.branch, self._condition = branch, condition
+    self._fn = branch.normalized() if isinstance(branch, Normed) else branch
 
-  def __call__(self, x):
+  def __call__(self, x: tf.Tensor) -> tf.Tensor:
     return self._fn(x) if self._condition is None else self._fn(x, self._condition)

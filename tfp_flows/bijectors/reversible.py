@@ -23,6 +23,7 @@ __all__ = [
   'Composition',
   'MEMORY',
   'PullBack',
+  'Reversible',
   'Upstream',
   'after',
   'check_memory',
@@ -71,12 +72,27 @@ class PullBack(NamedTuple):
   weights: dict[Any, tf.Tensor]
 
 
-class Composition(flow_bijector.FlowBijector):
+class Reversible(flow_bijector.FlowBijector):
+  """A layer that shares work between its input, recovered, and the gradients there."""
+
+  def _pull_back(self, y, upstream, condition, tensors, inverted):
+    """What `pull_back` returns, with the same arguments but `event_ndims`."""
+    raise NotImplementedError(f'{type(self).__name__} must implement `_pull_back`.')
+
+
+class Composition(Reversible):
   """Parts one after the other, with or without stored activations.
 
   Subclasses have `_memory`, `_compose(x, condition, inverted)`, which returns value and
   log-det, and `_pull_back`.
   """
+
+  _memory: str
+
+  @property
+  def memory(self) -> str:
+    """`'stored'` or `'reversible'`: where gradients have the activations from."""
+    return self._memory
 
   def _forward_and_log_det(self, x, condition=None):
     return self._run(x, condition, inverted=False)
@@ -113,7 +129,7 @@ def is_recomputable(bijector: tfb.Bijector) -> bool:
 def _problem(bijector):
   """Why a bijector cannot be computed again from its output, and what to do."""
   for part in (bijector, *bijector.submodules):
-    if not getattr(part, 'is_recomputable', True):
+    if isinstance(part, flow_bijector.FlowBijector) and not part.is_recomputable:
       return (
         f"memory='reversible' expects to compute each layer again from its output, "
         f'which {part.name} does not allow; received it among the layers. Keep it '
@@ -133,7 +149,7 @@ def _problem(bijector):
 
 
 def with_pull_back(
-  bijector: tfb.Bijector,
+  bijector: Reversible,
   run: Callable[..., tuple[tf.Tensor, tf.Tensor]],
   x: tf.Tensor,
   condition: tf.Tensor | None,
@@ -144,7 +160,7 @@ def with_pull_back(
   Nothing is kept for them but the output. Second derivatives raise `LookupError`.
 
   Args:
-    bijector: has a method `_pull_back`.
+    bijector: the layer.
     run: one direction of `bijector`.
     x: its input.
     condition: see `FlowBijector`.
@@ -163,9 +179,8 @@ def with_pull_back(
 
     def gradient(*upstream, variables=()):
       upstream = Upstream(*tf.nest.pack_sequence_as((y, log_det), upstream))
-      found = bijector._pull_back(
-        y, upstream, *(conditions or [None]), list(conditions), inverted
-      )
+      (given,) = conditions or [None]
+      found = bijector._pull_back(y, upstream, given, list(conditions), inverted)
       of_others = [found.weights[s.ref()] for s in (*conditions, *variables)]
       gradients = (tf.nest.flatten(found.gradient), of_others)
       sources = [*tf.nest.flatten((y, upstream)), *conditions, *variables]
@@ -191,7 +206,7 @@ def pull_back(
 
   The input is recovered by the other direction; then value and log-det are computed
   once more and differentiated. A bijector that can share work between the two, as a
-  coupling its network, has a method `_pull_back`.
+  coupling its network, is `Reversible`.
 
   Args:
     bijector: any; a `FlowBijector` gets the condition.
@@ -211,7 +226,7 @@ def pull_back(
   ranks = bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims
   own, out = reversed(ranks) if inverted else ranks
   extra = tf.nest.flatten(event_ndims)[0] - tf.nest.flatten(own)[0]
-  if hasattr(bijector, '_pull_back'):
+  if isinstance(bijector, Reversible):
     log_det = _for_smaller_events(upstream.log_det, y, out, extra)
     upstream = upstream._replace(log_det=log_det)
     return bijector._pull_back(y, upstream, condition, tensors, inverted)

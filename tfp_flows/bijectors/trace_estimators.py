@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 from typing import Any
+from typing import Protocol
+from typing import runtime_checkable
 
 import tensorflow as tf
 
@@ -11,12 +13,40 @@ from tfp_flows.internal import estimation
 from tfp_flows.internal import renaming
 from tfp_flows.math import divergence
 
-__all__ = ['ExactTrace', 'HutchinsonTrace', 'Trace', 'trace_estimator']
+__all__ = [
+  'ExactTrace',
+  'HutchinsonTrace',
+  'Trace',
+  'TraceEstimator',
+  'trace_estimator',
+]
 
 # An exact trace takes as many products as there are dimensions, at each evaluation.
 _EXACT_UP_TO = 64
 
 FieldAt = Callable[[Callable[..., Any], tf.Tensor], divergence.FieldAt]
+
+
+@runtime_checkable
+class TraceEstimator(Protocol):
+  """What finds or estimates the divergence of a field, with one noise for a solve.
+
+  Those of this library are `ExactTrace` and `HutchinsonTrace`. To be saved, it is an
+  object of a class that Keras can serialize.
+  """
+
+  def draw(self, x: tf.Tensor, event_ndims: int, seed: tf.Tensor) -> FieldAt:
+    """A function of the field and a point, for one solve.
+
+    Args:
+      x: where the solve begins, `[*batch, *event]`.
+      event_ndims: number of event dimensions.
+      seed: stateless seed, int32 `[2]`, of all noise.
+
+    Returns:
+      `field_at(f, x)`, for a function `f` from `[*batch, *event]` to the same shape: a
+      `FieldAt` with `f(x)`, its divergence and the squared norm of its Jacobian.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +113,10 @@ class Trace:
       dimensions, and above `estimator`.
   """
 
-  estimator: Any = HutchinsonTrace()
-  evaluation_estimator: Any = None
+  estimator: TraceEstimator = HutchinsonTrace()
+  evaluation_estimator: TraceEstimator | None = None
 
-  def current(self, num_dims: int) -> Any:
+  def current(self, num_dims: int) -> TraceEstimator:
     """The estimator of the current block for events of so many dimensions.
 
     Raises:
@@ -98,14 +128,14 @@ class Trace:
       return ExactTrace()
     if estimator is None:
       return self.estimator if current.training else self.evaluation_of(num_dims)
-    if not hasattr(estimator, 'draw'):
+    if not isinstance(estimator, TraceEstimator):
       raise ValueError(
         f'Expected an estimator of traces, ExactTrace or HutchinsonTrace, for a '
         f'continuous flow; received {estimator}.'
       )
     return estimator
 
-  def evaluation_of(self, num_dims: int) -> Any:
+  def evaluation_of(self, num_dims: int) -> TraceEstimator:
     """The estimator of evaluation for events of so many dimensions."""
     if self.evaluation_estimator is not None:
       return self.evaluation_estimator
@@ -114,7 +144,7 @@ class Trace:
     return self.estimator
 
 
-def trace_estimator(name: str) -> Any:
+def trace_estimator(name: str) -> TraceEstimator:
   """The estimator of a name: `'exact'`, `'hutchinson'` or `'normal'`.
 
   The last is Hutchinson's with normal noise.
@@ -122,7 +152,7 @@ def trace_estimator(name: str) -> Any:
   Raises:
     ValueError: for another name.
   """
-  estimators = dict(
+  estimators: dict[str, TraceEstimator] = dict(
     exact=ExactTrace(),
     hutchinson=HutchinsonTrace(),
     normal=HutchinsonTrace(noise='normal'),

@@ -8,9 +8,10 @@ times the `depth` to networks.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
+from typing import runtime_checkable
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -22,9 +23,64 @@ from tfp_flows.internal import inspection
 from tfp_flows.internal import weight_values
 from tfp_flows.math import scales
 
-__all__ = ['Additive', 'Affine', 'RationalQuadratic', 'SCALES']
+__all__ = ['Additive', 'Affine', 'RationalQuadratic', 'SCALES', 'Transformer']
 
 tfb = tfp.bijectors
+
+
+class Transformer(Protocol):
+  """A function from what a network returns to an elementwise bijector.
+
+  Any callable will do. What else a transformer says of itself is taken into account:
+  `params_per_dim`, see `Sized`; `params_first`, see `LaidOut`; and `of_one`, see
+  `OneByOne`. Those of this library have all three. To be saved, it is a function or an
+  object of a class that Keras can serialize.
+  """
+
+  def __call__(self, params: tf.Tensor, /) -> tfb.Bijector:
+    """The bijector of parameters `[..., params_per_dim * C]` for `C` channels."""
+
+
+@runtime_checkable
+class Sized(Protocol):
+  """A transformer that says how many parameters it needs.
+
+  Attributes:
+    params_per_dim: for each changed number; the network is then checked for it.
+  """
+
+  params_per_dim: int
+
+
+@runtime_checkable
+class LaidOut(Protocol):
+  """A transformer, or a network, that says in which layout parameters are.
+
+  Attributes:
+    params_first: whether all of the first kind come first, `[P, C]` flattened, or all
+      of the first changed number, `[C, P]`; None if both are the same.
+  """
+
+  params_first: bool | None
+
+
+@runtime_checkable
+class OneByOne(Protocol):
+  """A transformer whose map of one number can be computed without the others."""
+
+  def of_one(self, params: tf.Tensor, axis: Any) -> tfb.Bijector:
+    """The bijector of the number at `axis` alone, from its `[..., params_per_dim]`."""
+
+
+def params_per_dim(transformer: Transformer) -> int | None:
+  """The number of parameters for each changed number, if `transformer` says it."""
+  return transformer.params_per_dim if isinstance(transformer, Sized) else None
+
+
+def params_first(owner: Any) -> bool | None:
+  """The layout of parameters, if a transformer or a network says it."""
+  return owner.params_first if isinstance(owner, LaidOut) else None
+
 
 SCALES = ('sigmoid', 'tanh', 'clamp')
 
@@ -297,6 +353,3 @@ class RationalQuadratic(configurable.Configurable):
   def of_one(self, params: tf.Tensor, axis: Any) -> tfb.Bijector:
     """The bijector of the number at `axis` alone, from its `[..., P]`."""
     return self(params)
-
-
-Transformer = Callable[[tf.Tensor], tfb.Bijector]

@@ -14,12 +14,6 @@ __all__ = ['accepts_condition', 'is_composition', 'through']
 
 tfb = tfp.bijectors
 _COMPOSITIONS = (tfp_private.Chain, tfp_private.Blockwise, tfp_private.JointMap)
-_HOOKS = (
-  '_forward',
-  '_inverse',
-  '_forward_log_det_jacobian',
-  '_inverse_log_det_jacobian',
-)
 
 
 def is_composition(bijector: tfb.Bijector) -> bool:
@@ -91,7 +85,7 @@ def accepts_condition(bijector: tfb.Bijector) -> bool:
 
   That is if its methods name it, or pass all keywords to a function which takes it.
   """
-  hooks = [getattr(bijector, name, None) for name in _HOOKS]
+  hooks = tfp_private.hooks(bijector)
   if any('condition' in _keywords(hook) for hook in hooks):
     return True
   if not any(None in _keywords(hook) for hook in hooks):

@@ -253,7 +253,7 @@ def _estimator(name):
   """The estimator of a name; estimators and None are themselves."""
   if isinstance(name, str):
     return bijectors.trace_estimator(name)
-  if name is not None and not hasattr(name, 'draw'):
+  if name is not None and not isinstance(name, bijectors.TraceEstimator):
     raise ValueError(f'Expected an estimator of traces or its name; received {name!r}.')
   return name
 

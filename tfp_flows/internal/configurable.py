@@ -2,17 +2,20 @@
 
 import functools
 import inspect
+import types
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfp_flows.internal import constructors
 from tfp_flows.internal import renaming
 from tfp_flows.internal import serialization
 
-__all__ = ['Configurable']
+__all__ = ['AsKeras', 'Configurable', 'ConfigurableLayer']
 
 
 class Configurable:
@@ -63,20 +66,72 @@ class Configurable:
     Raises:
       ValueError: if there is one that cannot be saved, as a lambda, or is not known.
     """
+    return serialization.serialize_arguments(self._arguments_with_names())
+
+  def _arguments_with_names(self):
     record = vars(self).get('_recorded')
     if record and record.has_others:
       raise ValueError(
         f'Expected arguments with names; {type(self).__name__} was created with '
         f'others, of its `*args`. Give them names, or save the weights only.'
       )
-    arguments = constructors.arguments_of(type(self), self.parameters, more=True)
-    return serialization.serialize_arguments(arguments)
+    return constructors.arguments_of(type(self), self.parameters, more=True)
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> Any:
     """An object of a configuration; its weights are those of a new one."""
     arguments = renaming.current(cls, config)
     return cls(**serialization.deserialize_arguments(arguments))
+
+
+class AsKeras(Configurable):
+  """The same for objects of Keras, which have in files what Keras would write.
+
+  Objects of Keras among the arguments are serialized by Keras, also those of classes
+  that are not registered, and sequences are lists. Functions are activations.
+  """
+
+  def get_config(self) -> dict[str, Any]:
+    return {k: _as_keras(v) for k, v in self._arguments_with_names().items()}
+
+
+class ConfigurableLayer(AsKeras):
+  """A base of Keras layers, before `keras.layers.Layer`.
+
+  Beside what the constructor was called with their configurations have the name, the
+  dtype policy and whether they are frozen, as all of Keras have.
+  """
+
+  def get_config(self) -> dict[str, Any]:
+    config, of_keras = super().get_config(), keras.layers.Layer.get_config(self)
+    kept = {k: v for k, v in of_keras.items() if constructors.takes(type(self), k)}
+    return {**config, **kept, 'trainable': of_keras['trainable']}
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> Any:
+    """A layer of a configuration; its weights are those of a new one."""
+    config = dict(config)
+    trainable = config.pop('trainable', True)
+    layer = super().from_config(config)
+    if not trainable:
+      layer.trainable = False
+    return layer
+
+
+_OF_KERAS = (keras.layers.Layer, keras.optimizers.schedules.LearningRateSchedule)
+
+
+def _as_keras(value):
+  if isinstance(value, _OF_KERAS):
+    return keras.saving.serialize_keras_object(value)
+  if isinstance(value, types.FunctionType):
+    return keras.activations.serialize(value)
+  if isinstance(value, np.generic):
+    return value.item()
+  is_sequence = isinstance(value, (Sequence, np.ndarray, tf.TensorShape))
+  if is_sequence and not isinstance(value, str):
+    return [_as_keras(v) for v in value]
+  return serialization.serialize(value)
 
 
 class _Record:
@@ -105,6 +160,8 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
         object.__setattr__(self, '_recorded', record)
     init(self, *args, **kwargs)
 
+  # Keras looks at the arguments of what is wrapped and at those of the wrapper.
+  setattr(recording, '__signature__', signature)  # noqa: B010
   return recording
 
 

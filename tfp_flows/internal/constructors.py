@@ -4,7 +4,14 @@ import inspect
 import types
 from typing import Any
 
-__all__ = ['arguments_of']
+__all__ = ['arguments_of', 'takes']
+
+
+def takes(cls: Any, name: str) -> bool:
+  """Whether the constructor of `cls` takes an argument of that name."""
+  parameters = inspect.signature(cls.__init__).parameters
+  kinds = {p.kind for p in parameters.values()}
+  return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def arguments_of(

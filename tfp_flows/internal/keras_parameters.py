@@ -14,11 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal import conditions
 from tfp_flows.internal import keras_private
 from tfp_flows.internal import tf_private
 
 __all__ = [
   'KerasParameters',
+  'Templated',
   'condition_size',
   'expose',
   'keras_layers',
@@ -51,6 +53,15 @@ class KerasParameters(tf_private.Following):
   def followed(self) -> Iterable[tuple[tf.Variable, keras.Variable]]:
     variables = (v for layer in self.layers for v in layer.variables)
     return zip(self._values, variables)
+
+
+class Templated(tf_private.Following):
+  """Several modules in one, whose variables take the place of those of a template."""
+
+  @property
+  def template(self) -> Any:
+    """What each of them is, which is no part of this module."""
+    raise NotImplementedError(f'{type(self).__name__} must have a `template`.')
 
 
 class AdoptedVariable(keras.Variable):
@@ -87,10 +98,10 @@ def expose(value: Any) -> KerasParameters | None:
 
 
 def parts(module: tf.Module) -> list[tf.Module]:
-  """`module`, all inside of it, and that of the template of each `Repeated`."""
+  """`module`, all inside of it, and that of each template, as of `Repeated`."""
   found = [module, *module.submodules]
   for part in list(found):
-    if hasattr(part, 'template'):
+    if isinstance(part, Templated):
       found += parts(part.template)
   return found
 
@@ -108,7 +119,7 @@ def keras_layers(module: tf.Module) -> list[keras.layers.Layer]:
 def condition_size(module: tf.Module) -> int | None:
   """The largest `condition_size` that a part of `module` has, or None."""
   found = [*keras_layers(module), *module.submodules]
-  sizes = [getattr(part, 'condition_size', None) for part in found]
+  sizes = [conditions.size_of(part) for part in found]
   return max((size for size in sizes if size is not None), default=None)
 
 

@@ -2,14 +2,18 @@
 
 import warnings
 import weakref
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
 
 __all__ = [
+  'ARE_SWAPPED',
   'averages',
+  'is_validation',
   'learning_rate',
   'made_under',
   'own_strategy',
@@ -18,6 +22,9 @@ __all__ = [
   'warn_unless_owned',
   'with_sublayers',
 ]
+
+# The attribute by which `SwapEMAWeights` remembers that averages are in the model.
+ARE_SWAPPED = '_ema_weights_in_model'
 
 _checked: weakref.WeakSet[keras.Model] = weakref.WeakSet()
 
@@ -66,6 +73,11 @@ def own_strategy(model: keras.Model) -> tf.distribute.Strategy | None:
   `model.distribute_strategy` is then the default one, as if it were in its scope.
   """
   return model._distribute_strategy
+
+
+def is_validation(keywords: Mapping[str, Any]) -> bool:
+  """Whether Keras calls `evaluate` with these, from inside of `fit`."""
+  return bool(keywords.get('_use_cached_eval_dataset'))
 
 
 def made_under(

@@ -113,7 +113,7 @@ def serialize(value: Any, step: str = '') -> Any:
 
 
 def deserialize(node: Any) -> Any:
-  """What `serialize` returned the JSON of; weights are those of new objects.
+  """What `serialize`, or Keras, returned the JSON of; weights are those of new objects.
 
   Raises:
     ValueError: if it names something that is unknown, or not allowed.
@@ -123,6 +123,8 @@ def deserialize(node: Any) -> Any:
       return [deserialize(item) for item in node]
   if not isinstance(node, dict):
     return node
+  if 'class_name' in node and 'type' not in node:
+    return _decode_keras(dict(config=node))
   if node.get('type') not in _DECODERS:
     raise ValueError(
       f'Expected a configuration that tfp_flows wrote; received {str(node)[:200]}.'

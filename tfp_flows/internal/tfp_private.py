@@ -4,6 +4,7 @@ import copyreg
 import inspect
 from typing import Any
 
+import tensorflow_probability as tfp
 from tensorflow_probability.python.bijectors import blockwise
 from tensorflow_probability.python.bijectors import chain
 from tensorflow_probability.python.bijectors import invert
@@ -25,7 +26,9 @@ __all__ = [
   'JointMap',
   'OneCallCache',
   'TransformedDistribution',
+  'COMMON_ATTRIBUTES',
   'dense_output',
+  'hooks',
   'is_injective',
   'set_first_step_size',
   'solver_arguments',
@@ -39,6 +42,9 @@ Invert = invert._Invert
 JointMap = joint_map._JointMap
 TransformedDistribution = transformed_distribution._TransformedDistribution
 
+# What all bijectors have, whatever they compute.
+COMMON_ATTRIBUTES = frozenset(vars(tfp.bijectors.Identity())) | {'_parameters'}
+
 # The coefficients of the method, and its interpolation inside of a step.
 DORMAND_PRINCE = dormand_prince._TABLEAU
 dense_output = runge_kutta_util.rk_fourth_order_interpolation_coefficients
@@ -47,6 +53,15 @@ dense_output = runge_kutta_util.rk_fourth_order_interpolation_coefficients
 def is_injective(bijector: Any) -> bool:
   """Whether its inverse is one value, and not several."""
   return bijector._is_injective
+
+
+def hooks(bijector: Any) -> list[Any]:
+  """The methods of a bijector that TFP calls with its keywords; None for one it lacks.
+
+  The public ones pass on whatever they are given.
+  """
+  names = ('forward', 'inverse', 'forward_log_det_jacobian', 'inverse_log_det_jacobian')
+  return [getattr(bijector, f'_{name}', None) for name in names]
 
 
 def set_first_step_size(solver: Any, step_size: Any) -> None:

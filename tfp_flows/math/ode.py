@@ -240,7 +240,8 @@ def _last_step(results):
 
 def _beginning_with(solver, step):
   """`solver`, which begins as the way there ended, if it may choose."""
-  if step is None or not getattr(solver, 'chooses_first_step', False):
+  can_choose = isinstance(solver, ode_solvers.DormandPrince)
+  if step is None or not can_choose or not solver.chooses_first_step:
     return solver
   good = tf.math.is_finite(step) & (step > 0.0)
   # A step that is refused costs as much as one that is taken.

@@ -7,10 +7,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import bijectors
+from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import checks
 from tfp_flows.internal import configurable
 from tfp_flows.internal import estimation
-from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import seeds
 from tfp_flows.math import random
 
@@ -22,8 +22,7 @@ tfd = tfp.distributions
 def has_estimates(distribution: tfd.Distribution) -> bool:
   """Whether log-determinants are estimated, in the `estimation` block around."""
   block = estimation.current()
-  parts = keras_parameters.parts(distribution)
-  layers = [m for m in parts if hasattr(m, 'is_estimated')]
+  layers = flow_bijector.estimating_layers(distribution)
   if not layers or isinstance(block.estimator, bijectors.ExactLogDet):
     return False
   if block.estimator is not None or block.training:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal import keras_private
 from tfp_flows.model import callbacks as callbacks_lib
 from tfp_flows.model import diagnosis
 from tfp_flows.model import inputs
@@ -153,7 +154,7 @@ class Fitting(_Whole):
     self._compile_by_default()
     self._test_noise.state.assign(self._test_noise_start)
     kwargs['callbacks'] = self._with_norms(kwargs.get('callbacks'))
-    is_validation = kwargs.get('_use_cached_eval_dataset')
+    is_validation = keras_private.is_validation(kwargs)
     if not is_validation:
       batches = self._batches(x, y, sample_weight, batch_size=batch_size)
       x = self._distributed(batches)

@@ -29,7 +29,6 @@ NonFiniteError, SolverError = diagnosis.NonFiniteError, diagnosis.SolverError
 SamplingError = inference.SamplingError
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class FlowModel(
   fitting.Fitting, steps.Steps, inference.Inference, saving.Saving, keras.Model
 ):
@@ -92,6 +91,7 @@ class FlowModel(
       ValueError: if there is nothing to train.
     """
     likelihood = likelihood_lib.Likelihood(distribution, dequantization)
+    self._record(FlowModel, dequantization=likelihood.dequantization)
     super().__init__(name=name, dtype=distribution.dtype.name)
     self._distribution = distribution  # As an attribute, so that checkpoints see it.
     self._likelihood = likelihood
@@ -218,6 +218,6 @@ class FlowModel(
   def condition_variables(self) -> list[keras.Variable]:
     """Shift and scale of the condition."""
     parts = [self.distribution, *self.distribution.submodules]
-    found = [getattr(part, 'condition_variables', []) for part in parts]
-    ids = {id(v) for variables in found for v in variables}
+    layers = [part for part in parts if isinstance(part, bijectors.Sequential)]
+    ids = {id(v) for layer in layers for v in layer.condition_variables}
     return [v for v in self._flow_variables if id(v.value) in ids]

@@ -120,9 +120,11 @@ def _measurement(model):
     diagonals = observer.reported.get('log_diagonal')
     if diagonals:
       found['min_lu_diagonal'] = tf.exp(-_largest([-d for d in diagonals]))
-    bounds = bijectors.at_networks_with_norms(distribution, _lipschitz_bound)
-    if any(bound is not None for bound in bounds):
-      found['lipschitz_bound'] = _largest([b for b in bounds if b is not None])
+    bounds = bijectors.at_networks_with_norms(
+      distribution, lambda network: network.lipschitz_bound()
+    )
+    if bounds:
+      found['lipschitz_bound'] = _largest(bounds)
     ranges = dict(preprocessed=observer.preprocessed[:1])
     if model.dequantization is not None:
       ranges['dequantized'] = [v]
@@ -133,10 +135,6 @@ def _measurement(model):
     return found
 
   return tf.function(measure, autograph=False)
-
-
-def _lipschitz_bound(network):
-  return network.lipschitz_bound() if hasattr(network, 'lipschitz_bound') else None
 
 
 def _largest(values):

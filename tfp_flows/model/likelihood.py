@@ -56,8 +56,7 @@ class Likelihood:
     self.dequantization = dequantization or _default_dequantization(distribution)
     self._condition_size = keras_parameters.condition_size(distribution)
     # Continuous and residual flows know it.
-    parts = keras_parameters.parts(distribution)
-    self._has_estimates = any(hasattr(part, 'is_estimated') for part in parts)
+    self._has_estimates = bool(flow_bijector.estimating_layers(distribution))
     self._layers = [
       m for m in distribution.submodules if isinstance(m, flow_bijector.FlowBijector)
     ]
@@ -216,7 +215,7 @@ class Likelihood:
         'to NaN or infinity, as a logit does at an exact 0 or 1. Nothing was adapted. '
         'Move the data inside of the support, or change the layer at their end.'
       )
-    left = [m.name for m in self._layers if not getattr(m, 'adapted', True)]
+    left = [m.name for m in self._layers if not m.adapted]
     if left:
       raise ValueError(
         f'Expected every layer that adapts to lie on the way from data to latent; '

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.bijectors import residual_flow
 from tfp_flows.internal import files
 from tfp_flows.internal import inspection
 from tfp_flows.internal import seeds
@@ -44,13 +45,13 @@ def _measurement(model):
 
   @tf.function(jit_compile=model.jit_compile if model.compiled else True)
   def measure(x, condition):
-    blocks = []
+    blocks: list[tuple[tf.Tensor, tf.Tensor]] = []
 
     def estimator(g, x, event_ndims, seed):
-      network: Any = getattr(g, 'network', None)
-      if hasattr(network, 'norm_bounds'):
+      branch = g.branch if isinstance(g, residual_flow.BranchAt) else None
+      if isinstance(branch, residual_flow.Normed):
         norms = lipschitz_lib.jacobian_norm(g, x, event_ndims, seed)
-        blocks.append((tf.stack(network.norm_bounds()), tf.reduce_max(norms)))
+        blocks.append((tf.stack(branch.norm_bounds()), tf.reduce_max(norms)))
       value = g(x)
       zeros = tf.zeros(tf.shape(x)[: x.shape.rank - event_ndims], x.dtype)
       return log_det.LogDetEstimate(value, zeros, zeros)

@@ -46,7 +46,7 @@ def lacking(model: Any) -> list[dict[int, np.ndarray]]:
   # The condition passes as it is; the shift has an axis more than the scale.
   conditions = {
     id(v): np.zeros(v.shape) if len(v.shape) == 2 else np.ones(v.shape)
-    for v in getattr(model, 'condition_variables', [])
+    for v in (model.condition_variables if _is_ours(model) else [])
   }
   of_lu = {id(v): np.ones(v.shape) for v in variables if _LU_ONE.search(v.name)}
   # From the last version on; models without some of them have equal sets.
@@ -56,15 +56,20 @@ def lacking(model: Any) -> list[dict[int, np.ndarray]]:
 
 def has_older(model: Any) -> bool:
   """Whether `model` is as those of builders and has a `Repeated`."""
-  distribution: Any = getattr(model, 'distribution', None)
-  of_data = getattr(distribution, 'bijector', None)
-  is_built = (
-    isinstance(distribution, flows.Flow)
-    and isinstance(of_data, tfp_private.Invert)
-    and isinstance(of_data.bijector, bijectors.Sequential)
+  if not _is_ours(model) or not isinstance(model.distribution, flows.Flow):
+    return False
+  of_data = model.distribution.bijector
+  is_built = isinstance(of_data, tfp_private.Invert) and isinstance(
+    of_data.bijector, bijectors.Sequential
   )
-  parts = distribution.submodules if is_built else ()
+  parts = model.distribution.submodules if is_built else ()
   return any(isinstance(part, bijectors.Repeated) for part in parts)
+
+
+def _is_ours(model):
+  from tfp_flows.model import flow_model  # It imports this module.
+
+  return isinstance(model, flow_model.FlowModel)
 
 
 class Older:

@@ -228,7 +228,8 @@ def has_xla(module: tf.Module, strategy: tf.distribute.Strategy) -> bool:
   over the replicas themselves, as `MovingBatchNorm`.
   """
   if strategy.num_replicas_in_sync > 1 and any(
-    isinstance(m, bijectors.MovingBatchNorm) for m in keras_parameters.parts(module)
+    isinstance(part, bijectors.FlowBijector) and part.reduces_over_replicas
+    for part in keras_parameters.parts(module)
   ):
     return False
   devices = strategy.extended.worker_devices

@@ -8,10 +8,11 @@ from typing import Any
 
 import keras
 
+from tfp_flows.internal import configurable
+from tfp_flows.internal import constructors
 from tfp_flows.internal import keras_private
 from tfp_flows.internal import missing
 from tfp_flows.internal import names
-from tfp_flows.internal import serialization
 from tfp_flows.model import older
 
 __all__ = ['Saving', 'load_model']
@@ -23,7 +24,7 @@ else:
   _Whole = object
 
 
-class Saving(_Whole):
+class Saving(configurable.Configurable, _Whole):
   """The part of `FlowModel` that Keras calls to save and to load."""
 
   def load_weights(self, filepath: str | os.PathLike[str], **kwargs: Any) -> None:
@@ -62,14 +63,9 @@ class Saving(_Whole):
       ValueError: if the distribution has an argument that cannot be saved, as a lambda
         or an object of a class that is not registered with Keras.
     """
-    config = serialization.serialize_arguments(
-      dict(
-        distribution=self.distribution,
-        dequantization=self.dequantization,
-        seed=self._seed,
-        name=self.name,
-      )
-    )
+    config = super().get_config()
+    if constructors.takes(type(self), 'name'):
+      config['name'] = self.name
     return config if self.trainable else dict(config, trainable=False)
 
   @classmethod
@@ -81,7 +77,7 @@ class Saving(_Whole):
     # An empty scope would hide the one around it.
     scope = keras.saving.custom_object_scope(custom_objects)
     with scope if custom_objects else contextlib.nullcontext():
-      model = cls(**serialization.deserialize_arguments(config))
+      model = super().from_config(config)
     if not trainable:
       model.trainable = False
     return model

@@ -5,11 +5,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.internal import configurable
+
 __all__ = ['ScaledSchedule']
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
-class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
+class ScaledSchedule(
+  configurable.AsKeras, keras.optimizers.schedules.LearningRateSchedule
+):
   """A schedule times a factor that may change while training.
 
   `rate(step) = factor * schedule(step)`
@@ -64,14 +67,4 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
     return tf.cast(rate, self.factor.dtype) * self.factor
 
   def get_config(self) -> dict[str, Any]:
-    schedule = self._schedule
-    if callable(schedule):
-      schedule = keras.optimizers.schedules.serialize(schedule)
-    return dict(schedule=schedule, factor=float(self.factor), name=self._name)
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> 'ScaledSchedule':
-    schedule = config['schedule']
-    if isinstance(schedule, dict):
-      schedule = keras.optimizers.schedules.deserialize(schedule)
-    return cls(**config | dict(schedule=schedule))
+    return dict(super().get_config(), factor=float(self.factor))

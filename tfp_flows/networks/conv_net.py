@@ -19,7 +19,6 @@ from tfp_flows.networks import network
 __all__ = ['ConvNet']
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class ConvNet(network.Network):
   """3x3, 1x1 and 3x3 convolutions [(Kingma and Dhariwal, 2018)][1].
 

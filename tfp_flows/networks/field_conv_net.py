@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-
 from tfp_flows.math import convolution
 from tfp_flows.networks import time_layers
 
 __all__ = ['FieldConvNet']
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class FieldConvNet(time_layers.FieldNetwork):
   """`dx/dt = f(t, x)` of images [(Grathwohl et al., 2019)][1].
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tfp_flows.networks import time_layers
@@ -11,7 +10,6 @@ from tfp_flows.networks import time_layers
 __all__ = ['FieldMLP']
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class FieldMLP(time_layers.FieldNetwork):
   """`dx/dt = f(t, x)` of vectors [(Grathwohl et al., 2019)][1].
 

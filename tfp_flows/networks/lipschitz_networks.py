@@ -5,7 +5,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -155,7 +154,6 @@ class _LipschitzNetwork(network.Network):
     return self.normalized()(x, condition)
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class LipschitzMLP(_LipschitzNetwork):
   """Dense layers whose composition has a Lipschitz constant below 1.
 
@@ -250,7 +248,6 @@ class LipschitzMLP(_LipschitzNetwork):
     return len(config.get('hidden', _HIDDEN)) + 1
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class LipschitzConvNet(_LipschitzNetwork):
   """Convolutions whose composition has a Lipschitz constant below 1.
 

@@ -20,7 +20,6 @@ from tfp_flows.networks import network
 __all__ = ['MADE']
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class MADE(network.Network):
   """A perceptron whose outputs for `x_i` depend on what comes before `x_i` alone.
 
@@ -138,8 +137,8 @@ class MADE(network.Network):
     return x
 
   @property
-  def _constant_weights(self):
-    return [*super()._constant_weights, self.places]
+  def constant_weights(self) -> list[keras.Variable]:
+    return [*super().constant_weights, self.places]
 
   @property
   def output_sizes(self) -> tuple[int, int]:

@@ -17,7 +17,6 @@ from tfp_flows.networks import network
 __all__ = ['MLP']
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class MLP(network.Network):
   """Dense layers on the last axis; the last one starts at zero.
 

@@ -1,36 +1,26 @@
 """What all networks share: Keras can save them."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal import configurable
 from tfp_flows.internal import keras_private
-from tfp_flows.internal import renaming
 from tfp_flows.math import first_steps
 
 __all__ = ['Network']
 
 
-class Network(keras.layers.Layer):
+class Network(configurable.ConfigurableLayer, keras.layers.Layer):
   """A layer whose configuration is what its constructor was called with.
 
   The constructors of subclasses take numbers, strings, sequences of them, an
   activation and `dtype`.
   """
 
-  def __new__(cls, *args, **kwargs):
-    try:
-      bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
-    except TypeError:
-      renaming.check(cls.__name__, kwargs, renaming.table(cls))
-      return super().__new__(cls, *args, **kwargs)  # `__init__` will say so.
-    # Keras keeps plain arguments only; the dtype it has from the policy of the layer.
-    arguments = list(bound.arguments.items())[1:]
-    return super().__new__(cls, **{k: _plain(v) for k, v in arguments if k != 'dtype'})
+  output_scale: keras.Variable | None = None
 
   def __init__(self, **kwargs: Any):
     super().__init__(**kwargs)
@@ -43,10 +33,9 @@ class Network(keras.layers.Layer):
       )
 
   @property
-  def _constant_weights(self):
+  def constant_weights(self) -> list[keras.Variable]:
     """Those that no call, no update of norms and no training step changes."""
-    scale = getattr(self, 'output_scale', None)
-    return [] if scale is None else [scale]
+    return [] if self.output_scale is None else [self.output_scale]
 
   def _scale_output(self, fan_in, depth, of_images=False, from_zero=True):
     scale = first_steps.output_scale(fan_in, depth, of_images, from_zero)
@@ -69,7 +58,7 @@ class Network(keras.layers.Layer):
     return dict(kernel=scale * kernel, bias=scale * bias)
 
   def load_own_variables(self, store: Mapping[str, Any]) -> None:
-    scale = getattr(self, 'output_scale', None)
+    scale = self.output_scale
     own = keras_private.own_variables(self)
     there = [v for v in own if v is not scale]
     if scale is None or len(store.keys()) != len(there):
@@ -78,23 +67,3 @@ class Network(keras.layers.Layer):
     for i, variable in enumerate(there):  # The file is of a version without it.
       variable.assign(store[f'{i}'])
     scale.assign(1.0)
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> 'Network':
-    """The network of a `get_config`, with new weights."""
-    config = renaming.current(cls, config)
-    trainable = config.pop('trainable', True)
-    network = cls(**config)
-    if not trainable:
-      network.trainable = False
-    return network
-
-
-def _plain(value):
-  """As JSON has it."""
-  if isinstance(value, np.generic):
-    return value.item()
-  if callable(value):
-    return keras.activations.serialize(value)
-  is_plain = value is None or isinstance(value, (bool, int, float, str, dict))
-  return value if is_plain else [_plain(v) for v in value]

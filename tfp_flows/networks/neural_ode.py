@@ -7,14 +7,14 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal import configurable
 from tfp_flows.math import ode
 from tfp_flows.math import ode_solvers
 
 __all__ = ['NeuralODE']
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
-class NeuralODE(keras.layers.Layer):
+class NeuralODE(configurable.ConfigurableLayer, keras.layers.Layer):
   """Follows a vector field from its input to its output [(Chen et al., 2018)][1].
 
     y = x(t1),   dx/dt = f(t, x(t)),   x(t0) = input
@@ -46,8 +46,8 @@ class NeuralODE(keras.layers.Layer):
   counts those for gradients of calls with `training=True`; it is 0 where there are
   none.
 
-  Layers can be saved whose field is registered with Keras and whose solvers are
-  `DormandPrince` or `RungeKutta4`.
+  Layers can be saved whose field is registered with Keras and whose solvers are those
+  of this library or of TFP.
 
   If the solver fails, because it needs too many steps or the field is not finite, an
   eager call raises `ValueError`; in graphs, where nothing can be raised, the output is
@@ -109,6 +109,7 @@ class NeuralODE(keras.layers.Layer):
       raise ValueError(f'Expected augment >= 0; received {augment}.')
     self.field = field
     self.solver = solver or ode_solvers.DormandPrince()
+    self._record(NeuralODE, solver=self.solver)
     self.evaluation_solver = evaluation_solver
     self.adjoint_solver = adjoint_solver
     self.initial_time = float(initial_time)
@@ -161,27 +162,13 @@ class NeuralODE(keras.layers.Layer):
     return *input_shape[:-1], input_shape[-1] + self.augment
 
   def get_config(self) -> dict[str, Any]:
-    solvers = ('solver', 'evaluation_solver', 'adjoint_solver')
-    return {
-      **super().get_config(),
-      'field': keras.saving.serialize_keras_object(self.field),
-      **{name: _serialized(getattr(self, name)) for name in solvers},
-      'initial_time': self.initial_time,
-      'final_time': float(self.final_time),
-      'trainable_time': self.trainable_time,
-      'augment': self.augment,
-    }
+    return dict(super().get_config(), final_time=float(self.final_time))
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> 'NeuralODE':
-    config = dict(config)
-    trainable = config.pop('trainable', True)
-    config['field'] = keras.saving.deserialize_keras_object(config['field'])
-    for name in ('solver', 'evaluation_solver', 'adjoint_solver'):
-      config[name] = _deserialized(config[name])
-    layer = cls(**config)
-    layer.trainable = trainable
-    return layer
+    solvers = ('solver', 'evaluation_solver', 'adjoint_solver')
+    of_older = {k: _of_older(config[k]) for k in solvers if k in config}
+    return super().from_config(config | of_older)
 
   def _solve(self, x, training, probe):
     x = tf.cast(x, keras.backend.result_type(self.variable_dtype, 'float32'))
@@ -238,22 +225,9 @@ def _check_field(field):
     )
 
 
-_SOLVERS = {
-  cls.__name__: cls for cls in (ode_solvers.DormandPrince, ode_solvers.RungeKutta4)
-}
-
-
-def _serialized(solver):
-  if solver is None:
-    return None
-  name = type(solver).__name__
-  if _SOLVERS.get(name) is not type(solver):
-    raise NotImplementedError(
-      f'Expected one of the solvers {", ".join(_SOLVERS)} in a layer that is saved; '
-      f'received {solver}. Save the weights only.'
-    )
-  return {'class_name': name, 'config': solver.get_config()}
-
-
-def _deserialized(config):
-  return config and _SOLVERS[config['class_name']](**config['config'])
+def _of_older(solver):
+  """The configuration of a solver, which files of earlier versions have as its own."""
+  if not solver or 'type' in solver:
+    return solver
+  name = solver['class_name']
+  return dict(solver, module='tfp_flows', registered_name=f'tfp_flows>{name}')

@@ -17,7 +17,6 @@ from tfp_flows.networks import network
 __all__ = ['ResNet']
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
 class ResNet(network.Network):
   """Residual blocks of weight-normalised convolutions [(Dinh et al., 2017)][1].
 

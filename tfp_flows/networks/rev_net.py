@@ -12,6 +12,7 @@ from tfp_flows.bijectors import masks
 from tfp_flows.bijectors import rev_net_block
 from tfp_flows.bijectors import reversible
 from tfp_flows.bijectors import sequential
+from tfp_flows.internal import configurable
 from tfp_flows.internal import keras_parameters
 
 __all__ = ['RevNet']
@@ -22,8 +23,7 @@ _HALVES = (
 )
 
 
-@keras.saving.register_keras_serializable('tfp_flows')
-class RevNet(keras.layers.Layer):
+class RevNet(configurable.ConfigurableLayer, keras.layers.Layer):
   """Residual blocks that keep no activations [(Gomez et al., 2017)][1].
 
   For the two halves `x1, x2` of the channels, block after block:
@@ -138,25 +138,6 @@ class RevNet(keras.layers.Layer):
     self, input_shape: Sequence[int | None]
   ) -> tuple[int | None, ...]:
     return tuple(input_shape)
-
-  def get_config(self) -> dict[str, Any]:
-    serialize = keras.saving.serialize_keras_object
-    return {
-      **super().get_config(),
-      'networks': [[serialize(f), serialize(g)] for f, g in self.networks],
-      'memory': self.memory,
-    }
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> 'RevNet':
-    config = dict(config)
-    trainable = config.pop('trainable', True)
-    deserialize = keras.saving.deserialize_keras_object
-    pairs = config.pop('networks')
-    layer = cls([(deserialize(f), deserialize(g)) for f, g in pairs], **config)
-    if not trainable:
-      layer.trainable = False
-    return layer
 
   @property
   def _state_dtype(self):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfp_flows import bijectors
 from tfp_flows import data as data_lib
+from tfp_flows.bijectors import flow_bijector
 from tfp_flows.internal import files
 from tfp_flows.math import bits
 from tfp_flows.model import flow_model
@@ -224,8 +225,7 @@ def _estimator(options):
 
 
 def _is_estimated(model, estimator):
-  parts = [model.distribution, *model.distribution.submodules]
-  blocks = [m for m in parts if hasattr(m, 'is_estimated')]
+  blocks = flow_bijector.estimating_layers(model.distribution)
   if not blocks or isinstance(estimator, bijectors.ExactLogDet):
     return False
   return estimator is not None or any(block.is_estimated for block in blocks)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_flows.internal import keras_private
 from tfp_flows.model import callbacks as callbacks_lib
 from tfp_flows.model import checkpoints as checkpoints_lib
 from tfp_flows.model import diagnosis
@@ -67,7 +68,7 @@ _STATE = {
   'EarlyStopping': ('wait', 'best', 'best_epoch', 'stopped_epoch'),
   'ModelCheckpoint': ('best',),
   'ReduceLROnPlateau': ('wait', 'best', 'cooldown_counter'),
-  'SwapEMAWeights': ('_ema_weights_in_model',),
+  'SwapEMAWeights': (keras_private.ARE_SWAPPED,),
 }
 
 
