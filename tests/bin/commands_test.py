@@ -211,8 +211,8 @@ def test_pictures_of_many_samples_have_bounds(run_dir, tmp_path):
   words = (f'--flagfile={run_dir}/flags.txt', f'--output={tmp_path}/s')
   call(sample, *words, '--num_samples=1300')
   assert len(np.load(tmp_path / 's.npy')) == 1300
-  # 32 x 32 images of 64 screen pixels, and their lines.
-  assert matplotlib.image.imread(tmp_path / 's.png').shape[:2] == (2112, 2112)
+  # 32 x 32 images of 64 screen pixels, and their lines, below the title.
+  assert matplotlib.image.imread(tmp_path / 's.png').shape[:2] == (2112 + 24, 2112)
 
 
 def test_export(run_dir, tmp_path, capsys, monkeypatch):

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 
+import tfp_flows as tff
 from tests.bin import commands
 from tfp_flows import data
 from tfp_flows import runs
 from tfp_flows.bin import train
 from tfp_flows.runs import pictures
+from tfp_flows.runs import plots
 from tfp_flows.runs import sampling
 from tfp_flows.runs import training
 from tfp_flows.runs import workdir
@@ -54,13 +56,31 @@ def test_the_other_commands(options, capsys):
 def test_a_picture_has_as_many_samples_as_points(options, monkeypatch):
   shown = []
   monkeypatch.setattr(
-    pictures.plots, 'save_density', lambda path, flow, x, y: shown.append((x, y))
+    pictures.plots, 'save_density', lambda path, flow, x, y, label: shown.append((x, y))
   )
   runs.sample(options)
   ((points, samples),) = shown
   assert len(points) > 5
   assert len(samples) == len(points)
   assert len(np.load(f'{options.workdir}/sample.npy')) == 5
+
+
+@pytest.mark.parametrize('temperature', [0.7, 1.0])
+@pytest.mark.parametrize('kind', ['images', 'points', 'columns'])
+def test_pictures_say_at_which_temperature(kind, temperature, tmp_path, monkeypatch):
+  said, image = [], np.zeros([3, 8, 8, 1], 'uint8')
+  what = dict(
+    images=(data.Description(event_shape=(8, 8, 1), num_bins=17), image),
+    points=(data.Description(event_shape=(2,)), image[..., 0, :2, 0]),
+    columns=(data.Description(event_shape=(3,)), image[..., 0, :3, 0]),
+  )
+  for name in ('save_image_grid', 'save_density', 'save_histograms'):
+    monkeypatch.setattr(plots, name, lambda *_, **given: said.append(given))
+  model = tff.FlowModel(tff.real_nvp([2], num_steps=1, width=4))
+  chosen = runs.Options(workdir=str(tmp_path), temperature=temperature)
+  pictures.draw(model, *what[kind], str(tmp_path / 'x.png'), chosen)
+  expected = f'samples at temperature {temperature:g}'
+  assert [given.get('label', given.get('title')) for given in said] == [expected]
 
 
 def test_a_picture_takes_no_more_images_than_it_shows(tmp_path, monkeypatch):
