@@ -211,8 +211,8 @@ def test_pictures_of_many_samples_have_bounds(run_dir, tmp_path):
   words = (f'--flagfile={run_dir}/flags.txt', f'--output={tmp_path}/s')
   call(sample, *words, '--num_samples=1300')
   assert len(np.load(tmp_path / 's.npy')) == 1300
-  # 32 x 32 images of 64 screen pixels, and their lines.
-  assert matplotlib.image.imread(tmp_path / 's.png').shape[:2] == (2112, 2112)
+  # 32 x 32 images of 64 screen pixels, and their lines, below the title.
+  assert matplotlib.image.imread(tmp_path / 's.png').shape[:2] == (2112 + 24, 2112)
 
 
 def test_export(run_dir, tmp_path, capsys, monkeypatch):
@@ -449,16 +449,15 @@ def test_flags_that_are_wrong(capsys):
     call(train, '--learning_rate=nan')
   assert 'Expected a finite number' in capsys.readouterr().err
   assert "received ['more']" in fails(capsys, train, 'more')
+  with pytest.raises(SystemExit):
+    call(train, '--model=vae')
+  assert 'should be one of <ffjord|glow|' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
   ('words', 'message'),
   [
     ((), 'Expected --workdir=DIR'),
-    (
-      ('--model=vae',),
-      "['ffjord', 'glow', 'maf', 'nice', 'real_nvp', 'residual_flow']; received 'vae'",
-    ),
     (('--arg=depth=3',), "received 'depth=3'"),
     (('--arg=transformer=cubic',), "received 'cubic'"),
     (('--dataset=nope',), "received 'nope'"),
@@ -491,7 +490,7 @@ def test_a_workdir_is_never_lost(run_dir, tmp_path, capsys):
   before = result(run_dir)
   assert '--overwrite to replace it' in fails(capsys, train, *words, '--seed=5')
   message = fails(capsys, train, *words, '--model=real_nvp')
-  assert 'which has --model=glow; received --model=real_nvp' in message
+  assert re.search('has --model=glow --ema=0.9; received --model=real_nvp --e', message)
   assert result(run_dir) == before
 
   (tmp_path / 'notes.txt').write_text('mine')
@@ -583,15 +582,6 @@ def test_errors_of_a_process_are_one_line():
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-@pytest.mark.parametrize('command', ['train', 'sample'])
-def test_help_lists_all_flags(command):
-  done = process(f'tfp_flows.bin.{command}', '--helpshort')
-  assert done.returncode == 0
-  own = {'train': '--[no]overwrite', 'sample': '--output'}[command]
-  for flag in (own, '--workdir', '--arg', '--learning_rate'):
-    assert flag in done.stdout
-
-
 def test_help_may_be_paged():
   words = f'{sys.executable} -m tfp_flows.bin.train --help | head -n 1'
   done = subprocess.run(words, shell=True, capture_output=True, text=True, check=True)
@@ -636,7 +626,7 @@ def test_no_bound_from_estimated_log_determinants():
     options = flags_lib.options()
   data = loading.load_data(options)
   model = models.make_model(data, options)
-  with pytest.raises(runs.UsageError, match='noise_samples=1.*--log_det=exact'):
+  with pytest.raises(runs.UsageError, match='one dequantization.*log_det=exact'):
     evaluation.report(model, data, 'test', '', options, num_samples=2)
 
 

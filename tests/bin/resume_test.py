@@ -222,7 +222,7 @@ def test_workdir_alone_goes_on(words, more, table, capsys):
     with pytest.raises(SystemExit) as stop:
       train.run()
   assert not stop.value.code
-  assert 'This run is finished, after 3 epochs. Pass more' in capsys.readouterr().out
+  assert 'This run is finished, after 3 epochs. It goes on' in capsys.readouterr().out
   assert state(table) == before
 
 
@@ -267,7 +267,7 @@ def test_a_run_that_lost_patience_goes_on_with_more(tmp_path, capsys):
   words = (*TABLE, '--patience=1', '--learning_rate=0.5', '--epochs=5')
   for more, said in (
     ([], 'standard error'),
-    ([], 'stopped by --patience=1 after'),
+    ([], 'epochs, by a patience of 1. It goes on'),
     (['--patience=0'], 'Going on after'),
   ):
     run(tmp_path / 'run', *words, *more)
@@ -381,7 +381,7 @@ def test_damaged_files_that_are_not_needed(
 @pytest.mark.parametrize(
   ('name', 'kind', 'message'),
   [
-    ('flags.txt', 'truncate', 'flags of the run'),
+    ('flags.txt', 'truncate', 'options of the run'),
     ('flags.txt', 'remove', 'no flags.txt'),
     ('flags.txt', 'swap', 'has --seed=1; received --seed=0'),
     ('checkpoints', 'truncate', 'a checkpoint that can be read .* none of 3 can'),
@@ -448,7 +448,7 @@ def test_nan_stops_and_names_the_place(spoiled, place, table, tmp_path, capsys):
   with spoiled():
     message = commands.fails(capsys, train, *words, code=train.NON_FINITE)
   assert re.search(place, message)
-  assert 'The checkpoint of step 6 is kept; the same command with' in message
+  assert 'The checkpoint of step 6 is kept; the same run with' in message
   run(tmp_path / 'run', *TABLE)
   assert state(tmp_path / 'run') == state(table)
 

@@ -150,7 +150,7 @@ def test_columns_far_from_zero_are_centred_before_they_lose_digits(tmp_path):
   rows = values[loaded.rows['train']]
   np.testing.assert_allclose(back - [0, 1e8], rows - [0, 1e8], atol=1e-5)
   np.save(tmp_path / 't.npy', values * 1e19)
-  with pytest.raises(ValueError, match='up to 1e18 with --nostandardize'):
+  with pytest.raises(ValueError, match='up to 1e18 with standardize=False'):
     data.load(str(tmp_path / 't.npy'), standardize=False)
 
 
@@ -252,7 +252,7 @@ def test_images_of_many_sizes_are_scaled(data_dir):
   (x,) = arrays(loaded.validation)
   assert x.shape == (5, 16, 16, 3)
   assert x.dtype == np.uint8
-  with pytest.raises(ValueError, match='images of one size.*Pass --image_size'):
+  with pytest.raises(ValueError, match='images of one size.*Pass image_size=N'):
     data.load('ragged_images', data_dir)
 
 
@@ -261,7 +261,7 @@ def test_image_sets_that_cannot_be_used(data_dir, tmp_path):
     data.load('only_train', data_dir)
   with pytest.raises(ValueError, match="TensorFlow data set; received 'nope'"):
     data.load('nope')
-  with pytest.raises(ValueError, match='it is not there. Pass the --data_dir'):
+  with pytest.raises(ValueError, match='it is not there. Pass the data_dir=DIR'):
     data.load('mnist', data_dir=str(tmp_path))
 
 

@@ -8,6 +8,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from tests.bin import commands  # noqa: F401  Defines the flags.
+from tfp_flows import flows
 from tfp_flows import runs
 from tfp_flows.bin import cli
 from tfp_flows.bin import flags as flags_lib
@@ -117,3 +118,9 @@ def test_parts_and_formats_that_there_are_not(tmp_path):
   for formats in ('nope', [], ['data', 'nope']):
     with pytest.raises(runs.UsageError, match='Expected formats of'):
       runs.export(options, formats)
+
+
+def test_the_models_are_those_of_the_builders():
+  """The names are there before TensorFlow is."""
+  (field,) = (f for f in dataclasses.fields(runs.Options) if f.name == 'model')
+  assert list(field.metadata['choices']) == sorted(flows.MODELS)

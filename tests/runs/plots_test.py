@@ -25,6 +25,23 @@ def test_image_grid_shows_every_pixel(tmp_path):
   np.testing.assert_allclose(grid[8], 0.3, atol=1 / 255)
 
 
+@pytest.mark.parametrize('channels', [1, 3, 4])
+@pytest.mark.parametrize('width', [2, 40])
+def test_a_title_is_above_the_images(channels, width, tmp_path):
+  images = np.full([4, 2, width, channels], 7, np.uint8)
+  shown = []
+  for title in (None, 'samples at temperature 0.7', 'samples at temperature 0.5'):
+    plots.save_image_grid(str(tmp_path / 'x.png'), images, 20, scale=4, title=title)
+    shown.append(matplotlib.image.imread(tmp_path / 'x.png'))
+  plain, first, second = shown
+  for titled in (first, second):
+    assert titled.shape == (plain.shape[0] + 24, *plain.shape[1:])
+    np.testing.assert_array_equal(titled[24:], plain)
+  assert first[0].min() == 1.0  # White above the letters.
+  assert first[:24, :, 0].min() < 0.5
+  assert (first != second).any()
+
+
 def test_image_grid_refuses_other_shapes(tmp_path):
   for shape in ([3, 4, 4], [3, 4, 4, 2], [0, 4, 4, 1]):
     with pytest.raises(ValueError, match='1, 3 or 4 channels'):

@@ -15,9 +15,13 @@ from absl import app
 from absl import flags
 from absl import logging
 
+from tfp_flows.bin import flags as flags_lib
+from tfp_flows.bin import naming
 from tfp_flows.runs.options import UsageError
 from tfp_flows.runs.options import config_path
 from tfp_flows.runs.options import configs
+from tfp_flows.runs.options import folder_of
+from tfp_flows.runs.options import recorded_lines
 
 __all__ = ['expand_config', 'fail', 'run', 'stop_now']
 
@@ -76,7 +80,11 @@ def has_only(argv: Sequence[str], names: Sequence[str]) -> bool:
   return found <= known
 
 
-def run(main: Callable[[], None], reads_run: bool | Sequence[str] = False) -> None:
+def run(
+  main: Callable[[], None],
+  reads_run: bool | Sequence[str] = False,
+  shown: Sequence[str] = flags_lib.SHARED,
+) -> None:
   """Parses the flags and calls `main`; errors of users become one line.
 
   The exit code is 1 then, and 0 otherwise. `--verbosity=1` shows the traceback.
@@ -86,12 +94,19 @@ def run(main: Callable[[], None], reads_run: bool | Sequence[str] = False) -> No
     reads_run: whether it reads a run of tfp-flows-train: `--workdir=DIR` then
       stands for `--flagfile=DIR/flags.txt`, too. Or the names of the flags beside
       which it does, and without others has to.
+    shown: flags that `--help` shows beside those that only this command has; the
+      others are in `--helpfull`.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
   def parse(argv):
     if any(word.lstrip('-') in ('help', 'helpshort', 'h') for word in argv[1:]):
-      _help(main)
+      _help(main, shown)
+    words = words_of(argv)
+    _check_workdir(reads_run is True)
+    return words
+
+  def words_of(argv):
     if isinstance(reads_run, bool):
       return _parse(expand_workdir(argv) if reads_run else argv)
     if not has_only(argv, reads_run):
@@ -108,15 +123,30 @@ def run(main: Callable[[], None], reads_run: bool | Sequence[str] = False) -> No
   app.run(lambda _: _guarded(main), flags_parser=parse)
 
 
-def _help(main):
+def _check_workdir(has_run):
+  """What can be said of the workdir before TensorFlow is loaded, which takes long."""
+  try:
+    folder = folder_of(flags_lib.options())
+    if has_run:
+      recorded_lines(folder)
+  except UsageError as error:
+    fail(error)
+
+
+def _help(main, shown):
   # Whoever pages the help may stop before its end.
   signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   module = sys.modules[main.__module__]
   own = argv0 if (argv0 := sys.argv[0]) in _modules() else main.__module__
   print((module.__doc__ or '').strip())
-  for name in (own, 'tfp_flows.bin.flags'):
-    if name in _modules():
-      print(flags.FLAGS.module_help(name))
+  own_names = [flag.name for flag in _modules().get(own, [])]
+  chosen = flags.FlagValues()
+  for name in [*own_names, *shown, 'verbosity']:
+    chosen[name] = flags.FLAGS[name]
+  print(f'\n{chosen.get_help()}')
+  left = set(flags_lib.SHARED) - set(shown)
+  more = 'The others of a run are those of its flags.txt. ' if left else ''
+  print(f'{more}--helpfull lists all flags.')
   sys.exit(0)
 
 
@@ -188,7 +218,7 @@ def _plain_warnings():
   """Shows a warning as one line, and not with the line of code that gave it."""
 
   def show(message, *_, **__):
-    print(f'warning: {_line(message)}', file=sys.stderr)
+    print(f'warning: {naming.as_flags(_line(message))}', file=sys.stderr)
 
   with warnings.catch_warnings():
     warnings.showwarning = show
@@ -244,9 +274,9 @@ def _print(error):
   if isinstance(error, MemoryError):
     error = (
       f'Expected enough memory; {_line(error)}. Lower the size of the model, of the '
-      f'data or of --batch_size.'
+      f'data or of batch_size=N.'
     )
-  print(f'error: {_line(error)}', file=sys.stderr)
+  print(f'error: {naming.as_flags(_line(error))}', file=sys.stderr)
 
 
 def _line(error):

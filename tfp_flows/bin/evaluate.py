@@ -1,4 +1,4 @@
-"""Evaluates a run: `tfp-flows-evaluate --flagfile=DIR/flags.txt`."""
+"""Evaluates a run: `tfp-flows-evaluate --workdir=DIR`."""
 
 from absl import flags
 
@@ -25,6 +25,10 @@ flags.DEFINE_integer(
 )
 
 
+# Beside its own.
+SHOWN = (*flags_lib.OF_RUNS, 'batch_size', 'log_det', 'log_det_terms')
+
+
 def main() -> None:
   """The command, after its flags are parsed."""
   found = flags.FLAGS
@@ -38,7 +42,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point."""
-  cli.run(main, reads_run=True)
+  cli.run(main, reads_run=True, shown=SHOWN)
 
 
 if __name__ == '__main__':

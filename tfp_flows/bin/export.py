@@ -1,4 +1,4 @@
-"""Writes a run for other programs: `tfp-flows-export --flagfile=DIR/flags.txt`."""
+"""Writes a run for other programs: `tfp-flows-export --workdir=DIR`."""
 
 from absl import flags
 
@@ -16,6 +16,10 @@ flags.DEFINE_multi_enum(
 )
 
 
+# Beside its own.
+SHOWN = (*flags_lib.OF_RUNS, 'batch_size', 'epochs', 'output', 'overwrite')
+
+
 def main() -> None:
   """The command, after its flags are parsed."""
   found = flags.FLAGS
@@ -24,7 +28,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point."""
-  cli.run(main, reads_run=True)
+  cli.run(main, reads_run=True, shown=SHOWN)
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ from absl import flags
 
 from tfp_flows.runs import options as options_lib
 
-__all__ = ['SHARED', 'options']
+__all__ = ['OF_RUNS', 'SHARED', 'options']
 
 
 def _define(field):
@@ -39,6 +39,9 @@ for _field in dataclasses.fields(options_lib.Options):
   _define(_field)
 
 SHARED = tuple(field.name for field in dataclasses.fields(options_lib.Options))
+
+# Those that may be others than those of a run when a command reads it.
+OF_RUNS = ('workdir', 'dataset', 'data_dir', 'download', 'seed', 'jit', 'precision')
 
 # Of some commands, and of no run.
 flags.DEFINE_string(

@@ -19,6 +19,10 @@ flags.DEFINE_string(
 )
 
 
+# Beside its own.
+SHOWN = (*flags_lib.OF_RUNS, 'batch_size', 'overwrite')
+
+
 def main() -> None:
   """The command, after its flags are parsed."""
   found = flags.FLAGS
@@ -31,7 +35,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point."""
-  cli.run(main, reads_run=True)
+  cli.run(main, reads_run=True, shown=SHOWN)
 
 
 if __name__ == '__main__':

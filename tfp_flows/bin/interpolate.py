@@ -1,6 +1,6 @@
 """Walks between two test examples in latent space.
 
-`tfp-flows-interpolate --flagfile=DIR/flags.txt --first=3 --second=8`
+`tfp-flows-interpolate --workdir=DIR --first=3 --second=8`
 """
 
 from absl import flags
@@ -14,6 +14,10 @@ flags.DEFINE_integer('second', 1, 'Index of the second example.', 0)
 flags.DEFINE_integer('frames', 10, 'Examples per walk, the ends included.', 2)
 
 
+# Beside its own.
+SHOWN = (*flags_lib.OF_RUNS, 'output')
+
+
 def main() -> None:
   """The command, after its flags are parsed."""
   found = flags.FLAGS
@@ -24,7 +28,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point."""
-  cli.run(main, reads_run=True)
+  cli.run(main, reads_run=True, shown=SHOWN)
 
 
 if __name__ == '__main__':

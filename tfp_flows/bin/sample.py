@@ -1,10 +1,13 @@
-"""Samples from a run: `tfp-flows-sample --flagfile=DIR/flags.txt`."""
+"""Samples from a run: `tfp-flows-sample --workdir=DIR`."""
 
 from absl import flags
 
 from tfp_flows import runs
 from tfp_flows.bin import cli
 from tfp_flows.bin import flags as flags_lib
+
+# Beside its own.
+SHOWN = (*flags_lib.OF_RUNS, 'num_samples', 'temperature', 'output')
 
 
 def main() -> None:
@@ -14,7 +17,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point."""
-  cli.run(main, reads_run=True)
+  cli.run(main, reads_run=True, shown=SHOWN)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,8 @@ from tfp_flows.runs import options as options_lib
 # The exit code of a run that became NaN or infinite.
 NON_FINITE = 2
 
+SHOWN = (*flags_lib.SHARED, 'overwrite', 'list_configs')
+
 
 def main() -> None:
   """The command, after its flags are parsed."""
@@ -38,7 +40,7 @@ def run() -> None:
   """Entry point."""
   # A configuration is for a run of its own.
   names = [name for name in options_lib.FREE if name != 'config']
-  cli.run(main, ['overwrite', *names])
+  cli.run(main, ['overwrite', *names], SHOWN)
 
 
 if __name__ == '__main__':

@@ -93,7 +93,7 @@ def load(
     name == 'digits' or name in toy.TOYS or name.endswith(('.csv', '.csv.gz'))
   ):
     raise ValueError(
-      f'Expected --image_size with images of TensorFlow Datasets or of files only; '
+      f'Expected image_size=N with images of TensorFlow Datasets or of files only; '
       f'received {image_size} with {name!r}.'
     )
   if name == 'digits':

@@ -259,5 +259,5 @@ def _check_same(first, other, image_size):
   if image_size is None and a_shape != b_shape:
     raise ValueError(
       f'Expected images of one size; {a} has {a_shape[0]} rows of {a_shape[1]} pixels '
-      f'and {b} has {b_shape[0]} of {b_shape[1]}. Pass --image_size.'
+      f'and {b} has {b_shape[0]} of {b_shape[1]}. Pass image_size=N.'
     )

@@ -72,7 +72,7 @@ def tfds_images(
   if None in shape:
     raise ValueError(
       f'Expected images of one size; those of {name!r} are {list(shape)}. Pass '
-      f'--image_size.'
+      f'image_size=N.'
     )
   label = features['label'] if 'label' in features else None
   num_classes = getattr(label, 'num_classes', None)
@@ -105,7 +105,7 @@ def _prepare(builder, data_dir, download):
   if not download:
     raise ValueError(
       f'Expected the data set {builder.name!r} at {where}; it is not there. Pass '
-      f'the --data_dir that has it, or --download.'
+      f'the data_dir=DIR that has it, or download=True.'
     )
   try:
     builder.download_and_prepare()
@@ -113,7 +113,7 @@ def _prepare(builder, data_dir, download):
     raise ValueError(
       f'Expected to download {builder.name!r} to {where}; this failed: '
       f'{type(error).__name__}: {_first_line(error)}. Check the network, '
-      f'or pass a --data_dir that has it.'
+      f'or pass the data_dir=DIR that has it.'
     ) from error
 
 

@@ -187,9 +187,9 @@ def scale(
   huge = np.flatnonzero(largest > 1e18)
   if huge.size:
     raise ValueError(
-      f'Expected numbers up to 1e18 with --nostandardize; received '
+      f'Expected numbers up to 1e18 with standardize=False; received '
       f'{largest.max():.3g} in column {named(huge, names)}. Scale them, or pass '
-      f'--standardize.'
+      f'standardize=True.'
     )
   is_coarse = np.spacing(largest.astype(np.float32)) > _FINEST * deviation
   return np.where(is_coarse, mean, 0.0), np.ones_like(mean)

@@ -275,7 +275,7 @@ def check_folder(path: Any, overwrite: bool, known: Sequence[str]) -> None:
   if not overwrite:
     raise ValueError(
       f'Expected a new or empty folder; {path} holds an export. Pass another path, '
-      f'or overwrite=True (--overwrite) to replace it.'
+      f'or overwrite=True to replace it.'
     )
 
 

@@ -1,4 +1,4 @@
-"""The arguments of a model from `--arg=NAME=VALUE`."""
+"""The arguments of a model from options `arg=NAME=VALUE`."""
 
 import ast
 import inspect
@@ -27,7 +27,7 @@ def parse(
 
   Args:
     builder: what they are arguments of.
-    texts: the values of `--arg`.
+    texts: the values of `arg`.
     given: parameters that come from elsewhere.
     older: those of `texts` that an earlier version may have written, with the names
       that arguments had then.
@@ -43,13 +43,12 @@ def parse(
     key, _, value = text.partition('=')
     if key in names:
       raise UsageError(
-        f'Expected --arg={names[key]}=..., which earlier versions called {key}; '
+        f'Expected arg={names[key]}=..., which earlier versions called {key}; '
         f'received {text!r}.'
       )
     if key not in known:
       raise UsageError(
-        f'Expected --arg to be NAME=VALUE with a name of {", ".join(known)}; '
-        f'received {text!r}.'
+        f'Expected arg=NAME=VALUE with a name of {", ".join(known)}; received {text!r}.'
       )
     found[key] = _literal(value)
   return found

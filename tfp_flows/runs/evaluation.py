@@ -93,9 +93,9 @@ def report(
   estimator = _estimator(options)
   if num_samples > 1 and model.num_bins and _is_estimated(model, estimator):
     raise UsageError(
-      f'Expected --noise_samples=1 with estimated log-determinants, as the logarithm '
-      f'of a mean of their exponentials is no lower bound; received {num_samples}. '
-      f'Pass --log_det=exact, if it is not too slow.'
+      f'Expected one dequantization of each example with estimated log-determinants, '
+      f'as the logarithm of a mean of their exponentials is no lower bound; received '
+      f'{num_samples}. Pass log_det=exact, if it is not too slow.'
     )
   num_estimates = num_estimates or (4 if _is_estimated(model, estimator) else 1)
   passes = _log_probs(model, data, part, options, num_samples, num_estimates, estimator)
@@ -151,7 +151,7 @@ def report(
     result['data_digest_of_training'] = digest
     _warn(
       f'Expected the data of the run, digest {digest}; those of '
-      f'--dataset={options.dataset} have digest {data.digest}: examples were changed, '
+      f'{options.dataset} have digest {data.digest}: examples were changed, '
       f'added or removed since. The parts are others, too, and the model may have been '
       f'trained on examples of this {part} set.'
     )

@@ -52,7 +52,7 @@ def export(
     )
   if 'stablehlo' in formats and not options.epochs:
     raise UsageError(
-      'Expected --epochs=N, over which the learning rate of the exported training step '
+      'Expected epochs=N, over which the learning rate of the exported training step '
       'falls; received 0.'
     )
   workdir = workdir_lib.Workdir(options)
@@ -104,7 +104,7 @@ def compiled_model(
   """The untrained model with its optimizer, and the progress of the run."""
   options = workdir.options
   model = models.make_model(data, options)
-  # With `--batch_size` of the export an epoch would have other steps.
+  # With the `batch_size` of the export an epoch would have other steps.
   state = checkpoints.last_state(workdir.file('checkpoints'))
   if state is None:
     data_of_run = loading.load_trained_data(options, workdir)

@@ -26,7 +26,7 @@ def import_arrays(
 ) -> None:
   """Takes weights and optimizer of a run from training elsewhere.
 
-  They become its best weights, or with `--ema` the averages of them do, and its last
+  They become its best weights, or with `ema` the averages of them do, and its last
   checkpoint, from which training goes on. Prints their likelihood of the test set.
 
   Args:
@@ -80,7 +80,7 @@ def _check_branch(workdir, progress, folder, overwrite):
   if is_trained and not overwrite:
     raise UsageError(
       f'Expected a run that has made no step since it was exported, at step {start}; '
-      f'that in {workdir.path} has made {made}. Pass --overwrite to replace these.'
+      f'that in {workdir.path} has made {made}. Pass overwrite=True to replace these.'
     )
   return start
 
@@ -92,7 +92,7 @@ def _arrays(path):
   except Exception as error:  # zip and NumPy have many for damaged bytes.
     raise UsageError(
       f'Expected a .npz of arrays at {path}; it cannot be read '
-      f'({files.first_line(error)}). Pass --arrays=PATH of what the training returned.'
+      f'({files.first_line(error)}). Pass what the training returned.'
     ) from error
 
 

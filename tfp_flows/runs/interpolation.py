@@ -45,7 +45,7 @@ def interpolate(
   count = int(data.test.cardinality())
   if max(first, second) >= count:
     raise UsageError(
-      f'Expected --first and --second below {count}, the size of the test set; '
+      f'Expected first=I and second=J below {count}, the size of the test set; '
       f'received {first} and {second}.'
     )
   model = models.trained_model(data, workdir)

@@ -46,7 +46,7 @@ def load_trained_data(options: Options, workdir: workdir_lib.Workdir) -> data_li
   if data_lib.is_path(options.dataset) and not os.path.exists(options.dataset):
     raise UsageError(
       f'Expected the data of the run at {options.dataset}; there are none. Restore '
-      f'them, or pass --dataset=PATH of where they are now.'
+      f'them, or pass dataset=PATH of where they are now.'
     )
   data, expected = load_data(options, workdir), workdir.description()
   if expected is None:
@@ -75,8 +75,8 @@ def describe_data(
 def _check_labels(data, options):
   if options.conditional and data.num_classes is None:
     raise UsageError(
-      f'Expected a data set with labels for --conditional; {options.dataset!r} has '
-      f'none.'
+      f'Expected a data set with labels for conditional=True; {options.dataset!r} '
+      f'has none.'
     )
 
 

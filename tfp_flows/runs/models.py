@@ -33,14 +33,9 @@ _GIVEN = (
 
 def make_model(data: data_lib.Description, options: Options) -> flow_model.FlowModel:
   """The untrained model of a run."""
-  if options.model not in flows.MODELS:
-    raise UsageError(
-      f'Expected --model to be one of {sorted(flows.MODELS)}; received '
-      f'{options.model!r}.'
-    )
   if data.event_shape == (1,) and options.model in _COUPLINGS:
     raise UsageError(
-      f'Expected --model=maf, or ffjord or residual_flow, for data of one column; '
+      f'Expected model=maf, or ffjord or residual_flow, for data of one column; '
       f'received {options.model}, whose couplings keep a column to change another and '
       f'need at least 2 dimensions.'
     )
@@ -71,7 +66,7 @@ def make_model(data: data_lib.Description, options: Options) -> flow_model.FlowM
 def _precision(builder, options):
   if 'precision' not in inspect.signature(builder).parameters:
     raise UsageError(
-      f'Expected --precision=float32 with --model={options.model}, whose inverse or '
+      f'Expected precision=float32 with model={options.model}, whose inverse or '
       f'solver needs its digits; received {options.precision}.'
     )
   return options.precision

@@ -20,8 +20,8 @@ def compile_model(
   """
   if options.weight_decay and options.optimizer != 'adamw':
     raise UsageError(
-      f'Expected --optimizer=adamw with --weight_decay; received '
-      f'--optimizer={options.optimizer}.'
+      f'Expected optimizer=adamw with weight_decay={options.weight_decay:g}; received '
+      f'optimizer={options.optimizer}.'
     )
   arguments = dict(
     global_clipnorm=options.clip_norm or None,
@@ -45,7 +45,7 @@ def rate_factor(rollbacks: int) -> float:
 
 
 def restart_averages(model: keras.Model) -> None:
-  """Lets the averages of `--ema`, if there are any, begin at the weights.
+  """Lets the averages of `ema`, if there are any, begin at the weights.
 
   Best weights are averages, and the ones averaged stand in their place.
   """

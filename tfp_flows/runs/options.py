@@ -20,6 +20,8 @@ __all__ = [
   'UsageError',
   'config_path',
   'configs',
+  'folder_of',
+  'recorded_lines',
   'type_of',
 ]
 
@@ -27,7 +29,10 @@ LARGEST = 2**31 - 1  # Of all numbers.
 
 
 class UsageError(ValueError):
-  """Something that whoever set the options can mend."""
+  """Something that whoever set the options can mend.
+
+  Its message names options as Python does, `epochs=3`; the commands show them as flags.
+  """
 
 
 def _option(
@@ -67,7 +72,9 @@ class Options:
     UsageError: if a value is of another type, out of range, or none of its choices.
   """
 
-  config: str | None = _free(None, 'A named configuration; see --list_configs.')
+  config: str | None = _free(
+    None, 'A named configuration; as glow_digits; see --list_configs.'
+  )
   workdir: str | None = _free(
     None, 'Where the run is written, or was, by tfp-flows-train.'
   )
@@ -79,7 +86,7 @@ class Options:
   )
   data_dir: str | None = _free(None, 'Folder of TensorFlow Datasets.')
   download: bool | None = _free(
-    None, 'Download a data set that is not there; by default only without --data_dir.'
+    None, 'Download a data set that is not there; by default only without data_dir.'
   )
   image_size: int | None = _option(
     None, 'Scale the centre of each image to this side.', 1, 2**14
@@ -92,7 +99,9 @@ class Options:
   num_points: int = _option(20_000, 'Training points of a 2-D toy.', 10)
   conditional: bool = _option(False, 'Model the data given their labels.')
   model: str = _option(
-    'glow', 'The model: ffjord, glow, maf, nice, real_nvp or residual_flow.'
+    'glow',
+    'The builder of the flow.',
+    choices=('ffjord', 'glow', 'maf', 'nice', 'real_nvp', 'residual_flow'),
   )
   arg: tuple[str, ...] = _option(
     (), 'An argument of the model, as num_steps=8; may be repeated.'
@@ -102,7 +111,7 @@ class Options:
   )
   precision: str = _option(
     'float32',
-    'mixed_bfloat16: networks compute in bfloat16, all else in --dtype=float32.',
+    'mixed_bfloat16: networks compute in bfloat16, all else in dtype float32.',
     choices=('float32', 'mixed_bfloat16'),
   )
   jit: bool = _option(True, 'Compile with XLA.')
@@ -128,7 +137,7 @@ class Options:
   schedule: str = _option(
     'cosine', 'Learning rate after warm-up.', choices=('cosine', 'constant')
   )
-  weight_decay: float = _option(0.0, 'Decoupled; needs --optimizer=adamw.', 0.0)
+  weight_decay: float = _option(0.0, 'Decoupled; needs the optimizer adamw.', 0.0)
   clip_norm: float = _option(50.0, 'Largest gradient norm; 0 for none.', 0.0)
   ema: float = _option(
     0.0, 'Momentum of the weight average that is kept; 0 for none.', 0.0, 1.0
@@ -145,7 +154,7 @@ class Options:
     'flows alone, exact: of both, the others: of residual flows.',
     choices=('exact', 'hutchinson', 'roulette', 'poisson', 'truncated'),
   )
-  log_det_terms: int = _free(20, 'Terms of --log_det, if it is a series.', 1)
+  log_det_terms: int = _free(20, 'Terms of log_det, if it is a series.', 1)
   checkpoint_minutes: float = _free(
     1.0,
     'Minutes between checkpoints, from which a run that was stopped goes on; 0 for one '
@@ -182,6 +191,17 @@ class Options:
     with open(config_path(name)) as file:
       found = _of_lines(file.read().splitlines())
     return cls(**dict(config=name) | found | values)
+
+  @classmethod
+  def of_run(cls, workdir: str | os.PathLike[str], **values: Any) -> 'Options':
+    """Those of the run in `workdir`, of its `flags.txt`, but for `values`.
+
+    Raises:
+      UsageError: if there is no run.
+    """
+    folder = os.path.expanduser(os.fspath(workdir))
+    found = _of_lines(recorded_lines(folder))
+    return cls(**found | dict(workdir=folder) | values)
 
   def lines(self, name: str) -> list[str]:
     """The lines of a flagfile that set an option; none for None."""
@@ -233,9 +253,41 @@ def config_path(name: str) -> str:
   known = configs()
   if name not in known:
     raise UsageError(
-      f'Expected --config to be one of {", ".join(known)}; received {name!r}.'
+      f'Expected config=NAME, one of {", ".join(known)}; received {name!r}.'
     )
   return known[name]
+
+
+def folder_of(options: Options) -> str:
+  """The folder of a run.
+
+  Raises:
+    UsageError: if there is none.
+  """
+  if not options.workdir:
+    raise UsageError('Expected workdir=DIR, the folder of the run; received none.')
+  return os.path.abspath(os.path.expanduser(options.workdir))
+
+
+def recorded_lines(folder: str) -> list[str]:
+  """The lines of the `flags.txt` of a run.
+
+  Raises:
+    UsageError: if there is none, or it is damaged.
+  """
+  path = os.path.join(folder, 'flags.txt')
+  if not os.path.exists(path):
+    raise UsageError(
+      f'Expected a run of tfp-flows-train in {folder}; there is no flags.txt.'
+    )
+  try:
+    with open(path) as file:
+      return file.read().splitlines()
+  except UnicodeDecodeError as error:
+    raise UsageError(
+      f'Expected the flags of a run in {path}; the file is damaged ({error}). '
+      f'Restore it, or pass another workdir=DIR.'
+    ) from error
 
 
 def type_of(field: dataclasses.Field[typing.Any]) -> type[typing.Any]:

@@ -54,6 +54,8 @@ def draw(
 ) -> None:
   """Writes the PNG that suits the data: images, a density, or histograms.
 
+  It says at which temperature the samples were drawn.
+
   Args:
     model: of which the density is shown in two dimensions.
     data: what the samples are like.
@@ -62,18 +64,20 @@ def draw(
     options: of the run.
     points: `points_of(data)`.
   """
+  label = f'samples at temperature {options.temperature:g}'
   if len(data.event_shape) == 3:
     shown = samples[: most_images(data.event_shape)]
-    plots.save_image_grid(path, shown, model.num_bins or 256)
+    plots.save_image_grid(path, shown, model.num_bins or 256, title=label)
     return
   if data.event_shape == (2,) and data.mean is None:
     limits = samples if points is None else points
-    plots.save_density(path, model.distribution, limits, samples[:_MOST_POINTS])
+    shown = samples[:_MOST_POINTS]
+    plots.save_density(path, model.distribution, limits, shown, label=label)
     if paths.continuous_layers(model.distribution) and not options.conditional:
       path = os.path.splitext(path)[0] + '_path.png'
       plots.save_density_path(path, model.distribution, limits)
   else:
-    plots.save_histograms(path, samples, points, names=data.columns)
+    plots.save_histograms(path, samples, points, names=data.columns, label=label)
 
 
 def most_images(shape: Sequence[int]) -> int:

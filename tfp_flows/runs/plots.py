@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib.backends.backend_agg
 import matplotlib.figure
 import matplotlib.image
 import numpy as np
@@ -29,6 +30,7 @@ def save_image_grid(
   num_bins: int,
   columns: int | None = None,
   scale: int | None = None,
+  title: str | None = None,
 ) -> None:
   """Writes a PNG with images side by side.
 
@@ -38,6 +40,7 @@ def save_image_grid(
     num_bins: number of pixel values, the brightest of which is white.
     columns: images per row; None for a square.
     scale: screen pixels per image pixel; None makes images about 64 wide.
+    title: a line above them.
 
   Raises:
     ValueError: for another shape.
@@ -67,7 +70,22 @@ def save_image_grid(
   grid = grid.reshape(rows * height, columns * width, channels)
   if channels == 1:
     grid = grid.repeat(3, axis=2)
+  if title:
+    strip = _written(title, grid.shape[1])
+    if channels == 4:
+      strip = np.pad(strip, [(0, 0), (0, 0), (0, 1)], constant_values=255)
+    grid = np.concatenate([strip, grid])
   matplotlib.image.imsave(path, grid)
+
+
+def _written(text, width):
+  """A line of text as pixels `[24, width, 3]`, smaller where there is no room."""
+  figure = matplotlib.figure.Figure(figsize=(width / 100, 0.24), dpi=100)
+  canvas = matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
+  size = min(9.0, 1.3 * width / len(text))
+  figure.text(0.5, 0.5, text, ha='center', va='center', size=size, parse_math=False)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def save_density(
@@ -76,6 +94,7 @@ def save_density(
   points: np.ndarray,
   samples: np.ndarray | None = None,
   resolution: int = 200,
+  label: str = 'samples of the model',
   **kwargs: Any,
 ) -> None:
   """Writes a PNG: the density of a 2-D distribution beside points of the data.
@@ -86,13 +105,14 @@ def save_density(
     points: `[N, 2]`, which also give the limits.
     samples: of the model, `[M, 2]`, shown too if given.
     resolution: grid points per axis.
+    label: what the samples are.
     **kwargs: passed to `log_prob`, as `condition`.
   """
   low, high = _limits(points)
   axes, density = _density_on_grid(distribution, low, high, resolution, **kwargs)
   scatters = {'data': points}
   if samples is not None:
-    scatters['samples of the model'] = samples
+    scatters[label] = samples
   count = 1 + len(scatters)
   figure = matplotlib.figure.Figure(figsize=(4 * count, 4), layout='constrained')
   first, *rest = figure.subplots(1, count, sharex=True, sharey=True)
@@ -152,6 +172,7 @@ def save_histograms(
   data: np.ndarray | None = None,
   most: int = 16,
   names: Sequence[str] | None = None,
+  label: str = 'model',
 ) -> None:
   """Writes a PNG: the marginals of samples against those of the data.
 
@@ -161,6 +182,7 @@ def save_histograms(
     data: `[M, D]`, which give the limits; None for samples alone.
     most: how many columns are shown, the first ones.
     names: of the columns; None counts them from 1.
+    label: what the samples are.
   """
   shown = min(most, samples.shape[1])
   columns = min(4, shown)
@@ -183,8 +205,13 @@ def save_histograms(
     if data is not None:
       axis.stairs(_shares(data[:, i] - low, edges), edges, fill=True, alpha=0.5)
     axis.stairs(_shares(samples[:, i] - low, edges), edges)
-  labels = ['model'] if data is None else ['data', 'model']
-  figure.axes[0].legend(figure.axes[0].patches, labels)
+  labels = [label] if data is None else ['data', label]
+  figure.legend(
+    figure.axes[0].patches,
+    labels,
+    loc='outside upper center',
+    ncols=min(2, columns),
+  )
   figure.savefig(path, dpi=80)
 
 

@@ -231,12 +231,12 @@ def remedy(
     return f'{what}.'
   if on_nan == 'stop':
     return (
-      f'{what}; the same command with --on_nan=rollback goes on from an earlier step '
+      f'{what}; the same run with on_nan=rollback goes on from an earlier step '
       f'with half the learning rate.'
     )
   return (
-    f'{what} after {rollbacks} rollbacks. Begin a run with a lower --learning_rate or '
-    f'--clip_norm.'
+    f'{what} after {rollbacks} rollbacks. Begin a run with a lower learning_rate=RATE '
+    f'or clip_norm=NORM.'
   )
 
 

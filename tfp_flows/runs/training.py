@@ -85,7 +85,7 @@ def train(options: Options, overwrite: bool = False) -> None:
       return
     if not options.epochs and not run.is_begun:
       run.keep_start()
-      print(f'Prepared {workdir.path}; pass --epochs to train.')
+      print(f'Prepared {workdir.path}, for training of more epochs.')
       return
     run.fit()
     if not is_chief:
@@ -156,13 +156,13 @@ class _Run:
     """What could be done about it, too."""
     if self._is_stopped:
       return (
-        f'This run was stopped by --patience={self._options.patience} after '
-        f'{self._progress.epoch} epochs. Pass more of it to go on, or 0, or '
-        f'--overwrite to begin anew.'
+        f'This run was stopped after {self._progress.epoch} epochs, by a patience of '
+        f'{self._options.patience}. It goes on with more of it, or with 0, and is '
+        f'replaced if overwrite is asked for.'
       )
     return (
-      f'This run is finished, after {self._progress.epoch} epochs. Pass more --epochs '
-      f'to go on, or --overwrite to begin anew.'
+      f'This run is finished, after {self._progress.epoch} epochs. It goes on with '
+      f'more epochs, and is replaced if overwrite is asked for.'
     )
 
   @property
@@ -271,7 +271,7 @@ class _Run:
     step = -1 if progress is None else progress.total_steps
     if not replicas.all_have(step, self._strategy):
       raise UsageError(
-        f'Expected one --workdir that all workers read; at {self._workdir.path} this '
+        f'Expected one workdir=DIR that all workers read; at {self._workdir.path} this '
         f'one finds {"no checkpoint" if step < 0 else f"step {step}"}, and the chief '
         f'another. Put it on a file system that all workers share.'
       )
@@ -284,7 +284,7 @@ class _Run:
       texts = [f'{n} batches, digest {d}' for n, d in (expected, received)]
       raise UsageError(
         f'Expected the data of the run in {self._workdir.path}, {texts[0]}; received '
-        f'{texts[1]}. Restore them, or pass another --workdir.'
+        f'{texts[1]}. Restore them, or pass another workdir=DIR.'
       )
 
   def _fit_part(self):

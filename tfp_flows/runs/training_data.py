@@ -15,7 +15,7 @@ _CACHED = 2**30
 
 
 class TrainingData:
-  """Shuffled and augmented batches, whose order depends on `--seed` and the epoch.
+  """Shuffled and augmented batches, whose order depends on the seed and the epoch.
 
   So training can go on at any step with the batches that it would have had.
 
@@ -42,7 +42,7 @@ class TrainingData:
     self._augments = bool(options.augment_shift) and data.num_bins is not None
     if self._augments and options.augment_shift >= min(data.event_shape[:2]):
       raise UsageError(
-        f'Expected --augment_shift below the height and width of the images, '
+        f'Expected augment_shift=N below the height and width of the images, '
         f'{list(data.event_shape[:2])}; received {options.augment_shift}.'
       )
 

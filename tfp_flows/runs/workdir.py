@@ -21,6 +21,8 @@ from tfp_flows.runs import arguments
 from tfp_flows.runs.options import FIXED
 from tfp_flows.runs.options import Options
 from tfp_flows.runs.options import UsageError
+from tfp_flows.runs.options import folder_of
+from tfp_flows.runs.options import recorded_lines
 
 __all__ = ['Workdir', 'recorded_arguments']
 
@@ -68,16 +70,15 @@ _CANNOT_WRITE = (
   errno.EROFS,
 )
 _FOLDERS = ('export', 'tensorboard', 'checkpoints')
+_MOST_SHOWN = 3  # Options of an error.
 
 
 class Workdir:
   """The files of one run."""
 
   def __init__(self, options: Options):
-    if not options.workdir:
-      raise UsageError('Expected --workdir=DIR, the folder of the run; received none.')
+    self.path = folder_of(options)
     self.options = _with_names_of_run(_with_absolute_paths(options))
-    self.path = self.options.workdir
 
   def file(self, name: str) -> str:
     return os.path.join(self.path, name)
@@ -98,13 +99,10 @@ class Workdir:
     """
     if os.path.exists(self.file('flags.txt')):
       if not overwrite:
-        self._check_same(
-          FIXED,
-          '--workdir alone for the flags of the run, --overwrite to replace it',
-        )
+        self._check_same(FIXED, 'overwrite=True to replace it, ')
     elif os.path.isdir(self.path) and self._has_strangers():
       raise UsageError(
-        f'Expected a new or empty --workdir, or one with a run; {self.path} holds '
+        f'Expected a new or empty workdir=DIR, or one with a run; {self.path} holds '
         f'files and no flags.txt. Pass another folder.'
       )
     try:
@@ -140,7 +138,7 @@ class Workdir:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError as error:
         raise UsageError(
-          f'Expected a --workdir of which no other process writes; one trains in '
+          f'Expected a workdir=DIR where no other process writes; one trains in '
           f'{self.path}. Stop it, or pass another folder.'
         ) from error
       yield
@@ -190,7 +188,7 @@ class Workdir:
     found = self.description()
     if found is not None:
       return (0.0, 1.0) if found.mean is None else (found.mean, found.deviation)
-    # Older versions did not centre without --standardize.
+    # Older versions did not centre without `standardize`.
     is_older = os.path.exists(self.weights) or (
       os.path.isdir(self.file('checkpoints')) and os.listdir(self.file('checkpoints'))
     )
@@ -215,7 +213,7 @@ class Workdir:
       if os.path.exists(self.file(name)):
         raise UsageError(
           f'Expected the checkpoints of the run in {self.path}, which has a {name}; '
-          f'there are none. Restore them, or pass --overwrite to begin anew.'
+          f'there are none. Restore them, or pass overwrite=True to begin anew.'
         )
 
   def identity(self) -> str:
@@ -225,19 +223,7 @@ class Workdir:
     return '\n'.join(lines)
 
   def _recorded(self):
-    path = self.file('flags.txt')
-    if not os.path.exists(path):
-      raise UsageError(
-        f'Expected a run of tfp-flows-train in {self.path}; there is no flags.txt.'
-      )
-    try:
-      with open(path) as file:
-        return file.read().splitlines()
-    except UnicodeDecodeError as error:
-      raise UsageError(
-        f'Expected the flags of a run in {path}; the file is damaged ({error}). '
-        f'Restore it, or pass another --workdir.'
-      ) from error
+    return recorded_lines(self.path)
 
   def check_same_model(self) -> None:
     """Raises `UsageError` unless `flags.txt` describes the model of the flags."""
@@ -247,21 +233,25 @@ class Workdir:
     if self.description() is not None and all(map(data_lib.is_path, paths)):
       # Files may be elsewhere, and then their digest tells whether they are others.
       names = [name for name in names if name != 'dataset']
-    self._check_same(names, f'--flagfile={self.file("flags.txt")}')
+    self._check_same(names)
 
-  def _check_same(self, names, remedy):
+  def _check_same(self, names, remedy=''):
     recorded = self._recorded()
-    # First what somebody has set.
-    for name in sorted(names, key=self.options.is_default):
-      here = self.options.lines(name)
-      there = _lines(name, recorded)
-      if here != there:
-        raise UsageError(
-          f'Expected the flags of the run in {self.path}, which has '
-          f'{" ".join(there) or f"no --{name}"}; received '
-          f'{" ".join(here) or f"no --{name}"}. Pass {remedy}, or another '
-          f'--workdir.'
-        )
+    others = [n for n in names if self.options.lines(n) != _lines(n, recorded)]
+    if not others:
+      return
+    others.sort(key=self.options.is_default)  # First what somebody has set.
+    there = [_assigned(n, _lines(n, recorded)) for n in others]
+    here = [
+      f'{_assigned(n, self.options.lines(n))}'
+      f'{" (the default)" if self.options.is_default(n) else ""}'
+      for n in others
+    ]
+    raise UsageError(
+      f'Expected the options of the run in {self.path}, which has {_some(there)}; '
+      f'received {_some(here)}. Pass workdir=DIR alone (in Python '
+      f'Options.of_run(DIR)) for those of the run, {remedy}or another workdir=DIR.'
+    )
 
   def load_weights(self, model: flow_model.FlowModel) -> None:
     """Loads the best weights.
@@ -284,8 +274,7 @@ class Workdir:
     except ValueError as error:
       raise UsageError(
         f'Expected weights of this model at {self.weights}; they are of another '
-        f'({str(error).splitlines()[0]}). Pass --flagfile='
-        f'{self.file("flags.txt")}.'
+        f'({str(error).splitlines()[0]}). Restore it, or train again.'
       ) from error
 
 
@@ -298,12 +287,24 @@ def _lines(name, recorded):
   ]
 
 
+def _assigned(name, lines):
+  """The lines of a flagfile that set an option, as Python has it."""
+  if lines in ([f'--{name}'], [f'--no{name}']):
+    return f'{name}={lines == [f"--{name}"]}'
+  return ' '.join(line.removeprefix('--') for line in lines) or f'no {name}'
+
+
+def _some(texts):
+  """The first of them, and how many there are beside."""
+  more = f', and {len(texts) - _MOST_SHOWN} more' if len(texts) > _MOST_SHOWN else ''
+  return f'{" ".join(texts[:_MOST_SHOWN])}{more}'
+
+
 def recorded_arguments(path: str | None) -> tuple[str, ...]:
   """The arguments of the model of a run, as it was begun with; none without a run."""
   try:
-    with open(os.path.join(path or '', 'flags.txt')) as file:
-      lines = _lines('arg', file.read().splitlines())
-  except (OSError, UnicodeDecodeError):
+    lines = _lines('arg', recorded_lines(path or ''))
+  except (OSError, UsageError):
     return ()  # Whoever needs the file says what is wrong with it.
   return tuple(line.removeprefix('--arg=') for line in lines)
 
@@ -313,10 +314,8 @@ def _with_names_of_run(options):
 
   Its files are known by them.
   """
-  recorded, builder = (
-    recorded_arguments(options.workdir),
-    flows.MODELS.get(options.model),
-  )
+  recorded = recorded_arguments(options.workdir)
+  builder = flows.MODELS.get(options.model)
   if builder is None:
     return options
   current = tuple(arguments.with_current_name(builder, text) for text in recorded)

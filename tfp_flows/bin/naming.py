@@ -1,0 +1,31 @@
+"""Options in messages as the command line has them."""
+
+import re
+
+from absl import flags
+
+__all__ = ['as_flags']
+
+
+def as_flags(text: str) -> str:
+  """A message of the library, `Pass epochs=3.`, with flags: `Pass --epochs=3.`.
+
+  True and False become `--overwrite` and `--nojit`. What is quoted, in brackets of a
+  call, or a part of a path or of another value stays as it is.
+  """
+  names = [
+    flag.name
+    for module, known in flags.FLAGS.flags_by_module_dict().items()
+    if not module.startswith('absl.')
+    for flag in known
+  ]
+  known = '|'.join(map(re.escape, names))
+  pattern = rf'(?<![^\s(])(?<!\w\()({known})=(True\b|False\b|tf\.)?'
+  return re.sub(pattern, _as_flag, text)
+
+
+def _as_flag(match):
+  name, value = match.groups()
+  if value == 'True':
+    return f'--{name}'
+  return f'--no{name}' if value == 'False' else f'--{name}='
