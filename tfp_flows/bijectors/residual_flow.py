@@ -54,7 +54,8 @@ class Bounded(Protocol):
     max_lipschitz: a bound of its Lipschitz constant, whatever its weights are.
   """
 
-  max_lipschitz: float
+  @property
+  def max_lipschitz(self) -> float: ...
 
 
 @runtime_checkable
