@@ -33,6 +33,7 @@ from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.rev_net_block import RevNetBlock
 from tfp_flows.bijectors.sequential import Sequential
 from tfp_flows.bijectors.squeeze import Squeeze
+from tfp_flows.bijectors.trace_estimators import Estimator
 from tfp_flows.bijectors.trace_estimators import ExactTrace
 from tfp_flows.bijectors.trace_estimators import HutchinsonTrace
 from tfp_flows.bijectors.trace_estimators import Trace
@@ -55,6 +56,7 @@ __all__ = [
   'CheckerboardMask',
   'Conditioner',
   'Coupling',
+  'Estimator',
   'ExactLogDet',
   'ExactTrace',
   'FFJORD',

@@ -29,9 +29,14 @@ class Mask(Protocol):
     changed_shape: of the part that is changed; the last axis has its channels.
   """
 
-  event_shape: tuple[int, ...]
-  kept_shape: tuple[int, ...]
-  changed_shape: tuple[int, ...]
+  @property
+  def event_shape(self) -> tuple[int, ...]: ...
+
+  @property
+  def kept_shape(self) -> tuple[int, ...]: ...
+
+  @property
+  def changed_shape(self) -> tuple[int, ...]: ...
 
   def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts `x`, `[*batch, *event]`, into the part that is kept and that changed."""

@@ -54,7 +54,8 @@ class Bounded(Protocol):
     lipschitz: a bound of its Lipschitz constant, whatever its weights are.
   """
 
-  lipschitz: float
+  @property
+  def lipschitz(self) -> float: ...
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from tfp_flows.internal import renaming
 from tfp_flows.math import divergence
 
 __all__ = [
+  'Estimator',
   'ExactTrace',
   'HutchinsonTrace',
   'Trace',
@@ -47,6 +48,10 @@ class TraceEstimator(Protocol):
       `field_at(f, x)`, for a function `f` from `[*batch, *event]` to the same shape: a
       `FieldAt` with `f(x)`, its divergence and the squared norm of its Jacobian.
     """
+
+
+# What a `tff.estimation` block may be given.
+Estimator = log_det_estimators.LogDetEstimator | TraceEstimator
 
 
 @dataclasses.dataclass(frozen=True)

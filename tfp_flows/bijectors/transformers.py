@@ -49,7 +49,8 @@ class Sized(Protocol):
     params_per_dim: for each changed number; the network is then checked for it.
   """
 
-  params_per_dim: int
+  @property
+  def params_per_dim(self) -> int: ...
 
 
 @runtime_checkable
@@ -61,7 +62,8 @@ class LaidOut(Protocol):
       of the first changed number, `[C, P]`; None if both are the same.
   """
 
-  params_first: bool | None
+  @property
+  def params_first(self) -> bool | None: ...
 
 
 @runtime_checkable

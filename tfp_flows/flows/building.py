@@ -87,7 +87,10 @@ class Couplings:
     return bijectors.RationalQuadratic()
 
   def __call__(
-    self, mask: Any, network: Callable[..., keras.layers.Layer], **options: Any
+    self,
+    mask: bijectors.Mask,
+    network: Callable[..., keras.layers.Layer],
+    **options: Any,
   ) -> bijectors.Coupling:
     """A coupling whose conditioner is `network(shape, outputs, **options)`."""
     channels = mask.changed_shape[-1]

@@ -15,7 +15,8 @@ class Conditional(Protocol):
     condition_size: `K`, of a condition `[..., K]`; None if it takes none.
   """
 
-  condition_size: Any
+  @property
+  def condition_size(self) -> int | None: ...
 
 
 def size_of(network: Any) -> int | None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +20,7 @@ class Estimation:
 
   training: bool
   seed: tf.Tensor
-  estimator: Callable[..., Any] | None = None
+  estimator: Any = None
   keys: tf.Tensor | None = None
 
   def keys_for(self, x: tf.Tensor, event_ndims: int) -> tf.Tensor | None:
@@ -49,7 +48,7 @@ def current() -> Estimation:
 def estimation(
   seed: Any,
   training: bool = False,
-  estimator: Callable[..., Any] | None = None,
+  estimator: Any = None,
   keys: tf.Tensor | None = None,
 ) -> Iterator[Estimation]:
   """Says with which noise the log-dets inside the `with` block are estimated.

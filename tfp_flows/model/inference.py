@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows import bijectors
 from tfp_flows.internal import keras_parameters
 from tfp_flows.internal import seeds
 from tfp_flows.internal import tf_private
@@ -73,7 +74,7 @@ class Inference(_Whole):
     num_samples: int = 1,
     num_estimates: int | None = None,
     standard_error: bool = False,
-    estimator: Callable[..., Any] | None = None,
+    estimator: bijectors.Estimator | None = None,
     max_standard_error: float | None = None,
   ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """Log-likelihood of each example, in nats.

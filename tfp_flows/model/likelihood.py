@@ -1,13 +1,13 @@
 """The distribution of data as they come: integers or real numbers."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows import bijectors
 from tfp_flows.bijectors import calls
 from tfp_flows.bijectors import flow_bijector
 from tfp_flows.bijectors import preprocess
@@ -72,7 +72,7 @@ class Likelihood:
     condition: tf.Tensor | None,
     seed: tf.Tensor,
     num_samples: int = 1,
-    estimator: Callable[..., Any] | None = None,
+    estimator: bijectors.Estimator | None = None,
     training: bool = False,
   ) -> tf.Tensor:
     """Log-likelihood of each example, or its bound, in nats.
@@ -95,7 +95,7 @@ class Likelihood:
     v: tf.Tensor,
     condition: tf.Tensor | None,
     seed: tf.Tensor,
-    estimator: Callable[..., Any] | None = None,
+    estimator: bijectors.Estimator | None = None,
   ) -> tf.Tensor:
     """The logarithm of the density at `v`, in nats."""
     v, keys = self._with_keys(v, condition)
@@ -300,7 +300,7 @@ class Likelihood:
     return self.dequantization.dequantize(x, seed, self.distribution.dtype, keys)
 
   def check_num_samples(
-    self, num_samples: int, estimator: Callable[..., Any] | None = None
+    self, num_samples: int, estimator: bijectors.Estimator | None = None
   ) -> None:
     """Raises `ValueError` unless `log_prob` with so many samples is a bound."""
     with estimation.estimation(0, estimator=estimator):
