@@ -3,7 +3,9 @@
 import inspect
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfp_flows as tff
 from tfp_flows.internal import renaming
@@ -73,3 +75,10 @@ def test_bounds_of_then_are_the_same_bits(coeff):
   config = dict(input_shape=[4, 4, 1], width=2, coeff=coeff)
   network = lipschitz_networks.LipschitzConvNet.from_config(config)
   assert [layer.lipschitz for layer in network._linears] == [coeff] * 3
+
+
+@pytest.mark.parametrize('size', [2, [2], (2,), np.int64(2), tf.TensorShape([2])])
+def test_a_shape_of_one_axis_is_its_size_or_a_list(size):
+  assert tff.MLP(size, 3, hidden=[4])(tf.zeros([5, 2])).shape == (5, 3)
+  assert tff.MADE(size, 3, hidden=[4])(tf.zeros([5, 2])).shape == (5, 6)
+  assert tff.LipschitzMLP(size, hidden=[4])(tf.zeros([5, 2])).shape == (5, 2)

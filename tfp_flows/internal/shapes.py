@@ -1,5 +1,6 @@
 """Shape checks whose errors say expected, received and remedy; batch helpers."""
 
+import operator
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -54,7 +55,10 @@ def ensure(x: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
 
 def last_size(shape: int | Sequence[int]) -> int:
   """`D` of a shape `[D]`, or of `D` itself."""
-  return int(shape[-1]) if isinstance(shape, Sequence) else shape
+  try:
+    return operator.index(shape)  # type: ignore[arg-type]
+  except TypeError:
+    return int(shape[-1])  # type: ignore[index]
 
 
 def static_or_dynamic(x: tf.Tensor) -> tf.Tensor | list[int]:
