@@ -22,12 +22,15 @@ from tfp_flows.bijectors.multiscale import Multiscale
 from tfp_flows.bijectors.norms import at_networks_with_norms
 from tfp_flows.bijectors.norms import networks_with_norms
 from tfp_flows.bijectors.norms import update_norms
+from tfp_flows.bijectors.planar import Planar
 from tfp_flows.bijectors.preprocess import Preprocess
+from tfp_flows.bijectors.radial import Radial
 from tfp_flows.bijectors.repeated import Repeated
 from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.rev_net_block import RevNetBlock
 from tfp_flows.bijectors.sequential import Sequential
 from tfp_flows.bijectors.squeeze import Squeeze
+from tfp_flows.bijectors.sylvester import Sylvester
 from tfp_flows.bijectors.trace_estimators import ExactTrace
 from tfp_flows.bijectors.trace_estimators import HutchinsonTrace
 from tfp_flows.bijectors.trace_estimators import Trace
@@ -57,7 +60,9 @@ __all__ = [
   'MovingBatchNorm',
   'Multiscale',
   'Penalties',
+  'Planar',
   'Preprocess',
+  'Radial',
   'RationalQuadratic',
   'Repeated',
   'ResidualFlow',
@@ -65,6 +70,7 @@ __all__ = [
   'RouletteLogDet',
   'Sequential',
   'Squeeze',
+  'Sylvester',
   'Trace',
   'TruncatedLogDet',
   'at_networks_with_norms',
