@@ -504,17 +504,18 @@ SPECS = [
     (4, 4, 1),
     pixels=16,
   ),
-  Spec('planar_flow', flow(tff.planar, [3], num_layers=3), (3,)),
   Spec(
-    'radial_flow',
-    flow(tff.radial, [3], num_layers=2, hidden=[], condition_size=CONDITION_SIZE),
+    'planar_flow',
+    flow(
+      tff.planar,
+      [3],
+      num_layers=2,
+      direction='sampling',
+      hidden=[],
+      condition_size=CONDITION_SIZE,
+    ),
     (3,),
     conditional=True,
-  ),
-  Spec(
-    'sylvester_flow',
-    flow(tff.sylvester, [3], num_layers=2, direction='sampling', width=2),
-    (3,),
   ),
   Spec(
     'residual_flow_image',
