@@ -457,7 +457,8 @@ def test_flags_that_are_wrong(capsys):
     ((), 'Expected --workdir=DIR'),
     (
       ('--model=vae',),
-      "['ffjord', 'glow', 'maf', 'nice', 'real_nvp', 'residual_flow']; received 'vae'",
+      "['ffjord', 'glow', 'maf', 'nice', 'planar', 'radial', 'real_nvp', "
+      "'residual_flow', 'sylvester']; received 'vae'",
     ),
     (('--arg=depth=3',), "received 'depth=3'"),
     (('--arg=coupling=cubic',), "received 'cubic'"),

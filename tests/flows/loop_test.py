@@ -35,6 +35,13 @@ CASES = {
     [3],
     dict(num_layers=3, hidden=[8], transformer='spline', order='random'),
   ),
+  'planar': (tff.planar, [3], dict(num_layers=3, condition_size=2)),
+  'radial_sampling': (tff.radial, [3], dict(num_layers=3, direction='sampling')),
+  'sylvester_triangular': (
+    tff.sylvester,
+    [3],
+    dict(num_layers=5, basis='triangular', direction='sampling'),
+  ),
   'glow_dropout': (tff.glow, [4], dict(num_steps=3, width=4, dropout=0.3)),
   'ffjord': (
     tff.ffjord,

@@ -92,7 +92,9 @@ class Options:
   num_points: int = _option(20_000, 'Training points of a 2-D toy.', 10)
   conditional: bool = _option(False, 'Model the data given their labels.')
   model: str = _option(
-    'glow', 'The model: ffjord, glow, maf, nice, real_nvp or residual_flow.'
+    'glow',
+    'The model: ffjord, glow, maf, nice, planar, radial, real_nvp, residual_flow or '
+    'sylvester.',
   )
   arg: tuple[str, ...] = _option(
     (), 'An argument of the model, as num_steps=8; may be repeated.'
