@@ -221,7 +221,7 @@ def test_radial_at_its_bounds_and_its_centre(raw_beta):
 @pytest.mark.parametrize('name', ['orthogonal', 'householder', 'triangular'])
 def test_sylvester_is_that_of_the_paper(name):
   layer = moved(name)
-  width = layer.b.shape[0]
+  rank = layer.b.shape[0]
   matrix, diagonal, b = layer.matrix.numpy(), layer.diagonal.numpy(), layer.b.numpy()
   r1 = np.triu(matrix, 1) + np.diag(np.tanh(np.diag(matrix)))
   r2 = np.triu(matrix.T, 1) + np.diag(np.tanh(diagonal))
@@ -232,16 +232,16 @@ def test_sylvester_is_that_of_the_paper(name):
     q = np.eye(6)
     for v in layer.basis.numpy():
       q = q @ (np.eye(6) - 2 * np.outer(v, v) / (v @ v))
-    q = q[:, :width]
+    q = q[:, :rank]
   else:
     q = np.eye(6)
-  np.testing.assert_allclose(q.T @ q, np.eye(width), atol=1e-14)
+  np.testing.assert_allclose(q.T @ q, np.eye(rank), atol=1e-14)
   x = test_util.normal([7, 6]).numpy()
   expected = x + np.tanh(x @ q @ r2.T + b) @ r1.T @ q.T
   y = layer.forward(tf.constant(x))
   np.testing.assert_allclose(y, expected, atol=1e-13)
   # Another inverse: the Jacobian of the iteration is triangular, of small diagonal.
-  z, target = np.zeros([7, width]), y.numpy() @ q
+  z, target = np.zeros([7, rank]), y.numpy() @ q
   for _ in range(300):
     z = target - np.tanh(z @ r2.T + b) @ r1.T
   np.testing.assert_allclose(layer.inverse(tf.identity(y)), x, atol=1e-10)
@@ -276,7 +276,7 @@ def test_a_reflection_of_nothing_is_the_identity():
     (lambda: tff.Planar([3], negative_slope=0.0), r'\(0, 1\], .*received 0.0'),
     (lambda: tff.Planar([3], negative_slope=2.0), 'invertible; received 2.0'),
     (lambda: tff.Radial([2, 2]), r'\[D\] or \[H, W, C\]'),
-    (lambda: tff.Sylvester([3], 4), 'width >= 1 and <= 3; received 4'),
+    (lambda: tff.Sylvester([3], 4), 'rank >= 1 and <= 3; received 4'),
     (lambda: tff.Sylvester([3], basis='qr'), "received 'qr'"),
     (lambda: tff.Sylvester([3], num_reflections=0), 'num_reflections >= 1'),
     (

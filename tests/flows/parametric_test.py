@@ -87,7 +87,7 @@ def test_pixels_and_a_logistic_base():
   [
     (lambda: tff.planar([4, 4, 1]), r'planar expects .*\[D\]; received \[4, 4, 1\]'),
     (lambda: tff.radial([3], direction='both'), "'sampling'; received 'both'"),
-    (lambda: tff.sylvester([3], width=4), 'width >= 1 and <= 3; received 4'),
+    (lambda: tff.sylvester([3], rank=4), 'rank >= 1 and <= 3; received 4'),
     (lambda: tff.sylvester([3], basis='qr'), "received 'qr'"),
     (lambda: tff.planar([3], num_layers=0), 'num_layers >= 1; received 0'),
     (lambda: tff.planar([3], base='cauchy'), "received 'cauchy'"),

@@ -68,7 +68,6 @@ FLOWS = {
     ),
   ),
   'planar': (moons, lambda: tff.planar([2], seed=0)),
-  'sylvester': (table, lambda: tff.sylvester([20], seed=0)),
   'spline_maf': (table, lambda: tff.maf([20], transformer='spline', seed=0)),
   'spline_real_nvp': (moons, lambda: tff.real_nvp([2], coupling='spline', seed=0)),
 }

@@ -158,6 +158,7 @@ GOOD = dict(
   order=['alternating', 'random'],
   orders=[2.0],
   precision=[None],
+  rank=[None, 1],
   scale=['sigmoid', 'tanh', 'clamp'],
   seed=[0],
   solver=['dormand_prince'],

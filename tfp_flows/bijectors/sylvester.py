@@ -71,7 +71,7 @@ class Sylvester(parametric.Parametric):
   def __init__(
     self,
     event_shape: Sequence[int],
-    width: int | None = None,
+    rank: int | None = None,
     basis: str = 'orthogonal',
     num_reflections: int = 8,
     flip: bool = False,
@@ -84,7 +84,7 @@ class Sylvester(parametric.Parametric):
 
     Args:
       event_shape: `[D]`.
-      width: `M`, from 1 to D; None is D.
+      rank: `M`, from 1 to D; None is D.
       basis: `'orthogonal'`, `'householder'` or `'triangular'`.
       num_reflections: of `'householder'`.
       flip: of `'triangular'`.
@@ -106,14 +106,14 @@ class Sylvester(parametric.Parametric):
       raise ValueError(
         f'Sylvester expects basis to be one of {BASES}; received {basis!r}.'
       )
-    width = size if width is None else width
-    self._width = checks.as_count(width, 'width', 1, size, 'Sylvester')
+    rank = size if rank is None else rank
+    self._rank = checks.as_count(rank, 'rank', 1, size, 'Sylvester')
     checks.as_count(num_reflections, 'num_reflections', owner='Sylvester')
-    shape = dict(orthogonal=[size, width], householder=[num_reflections, size])
+    shape = dict(orthogonal=[size, rank], householder=[num_reflections, size])
     self._basis, self._flip = basis, bool(flip)
     with tf.name_scope(name) as scope:
       super().__init__(forward_min_event_ndims=1, dtype=dtype, name=scope)
-      self._set_parameters(_start(width, shape.get(basis), seed), conditioner)
+      self._set_parameters(_start(rank, shape.get(basis), seed), conditioner)
 
   def _forward_and_log_det(self, x, condition=None):
     at = self._matrices(condition)
@@ -131,8 +131,8 @@ class Sylvester(parametric.Parametric):
       basis = [orthonormal.orthonormalized(*basis)]
     diagonals = tf.linalg.diag_part(matrix), diagonal
     # Constant masks: XLA takes seconds to compile products of `band_part`s.
-    ones = np.ones([self._width, self._width], self.dtype.as_numpy_dtype)
-    identity = np.eye(self._width, dtype=ones.dtype)
+    ones = np.ones([self._rank, self._rank], self.dtype.as_numpy_dtype)
+    identity = np.eye(self._rank, dtype=ones.dtype)
     r1, r2 = (
       np.triu(ones, 1) * strict + identity * tf.tanh(diagonal)[..., tf.newaxis]
       for strict, diagonal in zip(
@@ -149,13 +149,13 @@ class Sylvester(parametric.Parametric):
       x = orthonormal.reflected(x, at.basis[0])
     elif self._flip:
       x = tf.reverse(x, [-1])
-    return x[..., : self._width]
+    return x[..., : self._rank]
 
   def _embedded(self, at, z):
     """`Q z`."""
     if self._basis == 'orthogonal':
       return _product(z, tf.linalg.matrix_transpose(at.basis[0]))
-    missing = self._event[0] - self._width
+    missing = self._event[0] - self._rank
     x = tf.pad(z, [[0, 0]] * (z.shape.rank - 1) + [[0, missing]])
     if self._basis == 'householder':
       return orthonormal.reflected(x, at.basis[0], backward=True)
@@ -198,12 +198,12 @@ def _slope_at_zero(first, second):
 def _solved(at, target):
   """The `z` with `z + R1 tanh(R2 z + b) = target`, with its derivatives."""
 
-  def equation(z, target, *matrices):
-    at = _Matrices(*matrices, [])
+  def equation(z, target, r1, r2, b, s):
+    at = _Matrices(r1, r2, b, s, [])
     return z + at.added(at.activation(z)) - target
 
-  def solve(z, right, adjoint, _, *matrices):
-    at = _Matrices(*matrices, [])
+  def solve(z, right, adjoint, _, r1, r2, b, s):
+    at = _Matrices(r1, r2, b, s, [])
     a = at.activation(z)
     t = tf.tanh(a)
     jacobian = (at.r1 * (1.0 - t * t)[..., tf.newaxis, :]) @ at.r2
@@ -243,11 +243,11 @@ def _back_substituted(target, r1, r2, b, s):
   return z
 
 
-def _start(width, basis_shape, seed):
+def _start(rank, basis_shape, seed):
   rng = np.random.default_rng(seeds.default_seed(seed))
-  drawn = rng.standard_normal([width, width])
-  matrix = 0.01 * np.triu(drawn) + np.tril(drawn, -1) / np.sqrt(width)
-  starts = dict(matrix=matrix, diagonal=np.ones(width), b=rng.standard_normal(width))
+  drawn = rng.standard_normal([rank, rank])
+  matrix = 0.01 * np.triu(drawn) + np.tril(drawn, -1) / np.sqrt(rank)
+  starts = dict(matrix=matrix, diagonal=np.ones(rank), b=rng.standard_normal(rank))
   if basis_shape is not None:
     starts['basis'] = rng.standard_normal(basis_shape)
   return starts

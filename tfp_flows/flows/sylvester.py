@@ -20,7 +20,7 @@ tfd = tfp.distributions
 def sylvester(
   event_shape: Sequence[int],
   num_layers: int = 8,
-  width: int | None = None,
+  rank: int | None = None,
   basis: str = 'orthogonal',
   num_reflections: int = 8,
   direction: str = 'density',
@@ -38,7 +38,7 @@ def sylvester(
 ) -> tfd.TransformedDistribution:
   """Sylvester flow [(van den Berg et al., 2018)][1], for vectors.
 
-  `num_layers` layers `Sylvester`, each a network with one hidden layer of `width` units
+  `num_layers` layers `Sylvester`, each a network with one hidden layer of `rank` units
   that is added to its input. An `ActNorm` stands before each. With a
   condition, the weights of each layer are sums of variables and of a network of it, and
   a last `ActNorm`, before the base, has scale and shift from such a network.
@@ -50,7 +50,7 @@ def sylvester(
   Args:
     event_shape: `[D]`.
     num_layers: number of Sylvester layers.
-    width: `M`, the hidden units of a layer, at most D; None is D, or 32 if that is
+    rank: `M`, the hidden units of a layer, at most D; None is D, or 32 if that is
       less.
     basis: `'orthogonal'`, `'householder'` or `'triangular'`, see `Sylvester`; the last
       one with every second layer flipped.
@@ -59,7 +59,7 @@ def sylvester(
       to data, or `'sampling'`, latent to data, as variational inference needs it. The
       other one solves an equation for each layer.
     act_norm: whether there is an `ActNorm` before each layer.
-    hidden: widths of the hidden layers of the networks of the condition; empty for
+    hidden: ranks of the hidden layers of the networks of the condition; empty for
       linear maps, which do for features of an encoder.
     num_bins: number of values of a pixel, for images that were flattened; None is 0,
       continuous data.
@@ -100,10 +100,10 @@ def sylvester(
     dtype,
   )
   size = make.event_shape[0]
-  width = min(size, 32) if width is None else width
-  options = dict(width=width, basis=basis, num_reflections=num_reflections)
-  in_basis = dict(orthogonal=size * width, householder=num_reflections * size)
-  count = width * width + 2 * width + in_basis.get(basis, 0)
+  rank = min(size, 32) if rank is None else rank
+  options = dict(rank=rank, basis=basis, num_reflections=num_reflections)
+  in_basis = dict(orthogonal=size * rank, householder=num_reflections * size)
+  count = rank * rank + 2 * rank + in_basis.get(basis, 0)
   is_triangular = basis == 'triangular'
   steps = [
     make(bijectors.Sylvester, count, flip=is_triangular and i % 2 == 1, **options)

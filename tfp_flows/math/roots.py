@@ -139,11 +139,13 @@ def implicit(
     def gradient(upstream):
       at = differentiable(arguments)
       weights = solve(at, upstream, True, *arguments)
-      # `at` is from outside of the tape: one of the arguments, as it were.
+      # In the gradient of a loop a tape does not know what is from outside of it.
+      inner = [tf.identity(v) for v in arguments]
+      # `at` is from before the tape: one of the arguments, as it were.
       with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(arguments)
-        value = equation(at, *arguments)
-      return tape.gradient(value, arguments, -weights, unconnected_gradients='zero')
+        tape.watch(inner)
+        value = equation(at, *inner)
+      return tape.gradient(value, inner, -weights, unconnected_gradients='zero')
 
     return tf.identity(root), gradient
 
