@@ -59,7 +59,7 @@ def sylvester(
       to data, or `'sampling'`, latent to data, as variational inference needs it. The
       other one solves an equation for each layer.
     act_norm: whether there is an `ActNorm` before each layer.
-    hidden: ranks of the hidden layers of the networks of the condition; empty for
+    hidden: widths of the hidden layers of the networks of the condition; empty for
       linear maps, which do for features of an encoder.
     num_bins: number of values of a pixel, for images that were flattened; None is 0,
       continuous data.
