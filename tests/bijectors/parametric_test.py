@@ -196,26 +196,30 @@ def test_without_a_direction_planar_shifts():
   np.testing.assert_allclose(layer.inverse(tf.identity(y)), x, atol=1e-15)
 
 
-@pytest.mark.parametrize('raw_beta', [-60.0, -20.0, ONE, 30.0])
-def test_radial_at_its_bounds_and_its_centre(raw_beta):
+def test_radial_at_its_bounds_and_its_centre():
   layer = tff.Radial([3], seed=0, dtype='float64')
-  layer.raw_beta.assign(raw_beta)
   x0 = layer.x0.numpy()
   x = np.concatenate([[x0], x0 + test_util.normal([20, 3], seed=1)])
-  y, log_det = layer.forward_and_log_det(tf.constant(x))
-  np.testing.assert_array_equal(y[0], x0)
-  beta = np.log1p(np.exp(raw_beta)) - 1
   r = np.linalg.norm(x - x0, axis=-1)
-  np.testing.assert_allclose(y, x + (beta / (1 + r))[:, None] * (x - x0), atol=1e-13)
-  at = tf.identity(y)
-  with tf.GradientTape() as tape:
-    tape.watch(at)
-    back, of_inverse = layer.inverse_and_log_det(at)
-    loss = tf.reduce_sum(back) + tf.reduce_sum(of_inverse)
-  np.testing.assert_allclose(back, x, atol=1e-9)
-  np.testing.assert_allclose(of_inverse, -log_det, rtol=1e-9, atol=1e-14)
-  for gradient in tape.gradient(loss, [at, *layer.trainable_variables]):
-    assert np.isfinite(gradient).all()
+
+  @tf.function(jit_compile=True)
+  def inverse(y):
+    with tf.GradientTape() as tape:
+      tape.watch(y)
+      back, log_det = layer.inverse_and_log_det(y)
+      loss = tf.reduce_sum(back) + tf.reduce_sum(log_det)
+    return back, log_det, tape.gradient(loss, [y, *layer.trainable_variables])
+
+  for raw_beta in (-60.0, -20.0, ONE, 30.0):
+    layer.raw_beta.assign(raw_beta)
+    y, log_det = layer.forward_and_log_det(tf.constant(x))
+    np.testing.assert_array_equal(y[0], x0)
+    beta = np.log1p(np.exp(raw_beta)) - 1
+    np.testing.assert_allclose(y, x + (beta / (1 + r))[:, None] * (x - x0), atol=1e-13)
+    back, of_inverse, gradients = inverse(tf.identity(y))
+    np.testing.assert_allclose(back, x, atol=1e-9)
+    np.testing.assert_allclose(of_inverse, -log_det, rtol=1e-9, atol=1e-14)
+    assert all(np.isfinite(g).all() for g in gradients)
 
 
 @pytest.mark.parametrize('name', ['orthogonal', 'householder', 'triangular'])
@@ -246,6 +250,21 @@ def test_sylvester_is_that_of_the_paper(name):
     z = target - np.tanh(z @ r2.T + b) @ r1.T
   np.testing.assert_allclose(layer.inverse(tf.identity(y)), x, atol=1e-10)
   np.testing.assert_allclose(z, x @ q, atol=1e-10)
+
+
+def test_opposite_saturated_diagonals_have_a_log_det():
+  layer = tff.Sylvester([2], basis='triangular', seed=0, dtype='float64')
+  layer.matrix.assign(tf.linalg.diag(tf.constant([30.0, -25.0], tf.float64)))
+  layer.diagonal.assign([-28.0, 30.0])
+  layer.b.assign([0.0, 0.0])
+  _, log_det = layer.forward_and_log_det(tf.zeros([2], tf.float64))
+  # 1 + tanh(k) tanh(l) is 2 exp(-2 k) + 2 exp(2 l), less than the rounding of 1.
+  np.testing.assert_allclose(
+    log_det,
+    np.log(2 * np.exp(-60) + 2 * np.exp(-56))
+    + np.log(2 * np.exp(-50) + 2 * np.exp(-60)),
+    rtol=1e-14,
+  )
 
 
 def test_a_reversed_order():
