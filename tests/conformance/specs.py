@@ -404,6 +404,32 @@ SPECS = [
     (2, 2, 1),
     conditional=True,
   ),
+  Spec('planar', lambda t: tff.Planar(VECTOR, seed=1, dtype=t), (5,)),
+  Spec(
+    'planar_leaky_conditional',
+    lambda t: tff.Planar(VECTOR, 'leaky_relu', 0.3, linear(11)(t), seed=1, dtype=t),
+    (5,),
+    conditional=True,
+  ),
+  Spec(
+    'radial', lambda t: tff.Radial(VECTOR, linear(7)(t), seed=1, dtype=t), (5,), True
+  ),
+  Spec(
+    'sylvester_orthogonal',
+    lambda t: tff.Sylvester(VECTOR, 3, conditioner=linear(30)(t), seed=1, dtype=t),
+    (5,),
+    conditional=True,
+  ),
+  Spec(
+    'sylvester_householder',
+    lambda t: tff.Sylvester(VECTOR, 2, 'householder', 3, seed=1, dtype=t),
+    (5,),
+  ),
+  Spec(
+    'sylvester_triangular',
+    lambda t: tff.Sylvester(VECTOR, basis='triangular', flip=True, seed=1, dtype=t),
+    (5,),
+  ),
   Spec('squeeze_glow', lambda t: tff.Squeeze(), (4, 6, 3), has_weights=False),
   Spec(
     'squeeze_real_nvp',
@@ -477,6 +503,19 @@ SPECS = [
     flow(tff.nice, [4, 4, 1], num_steps=2, width=6, num_bins=16, alpha=0.05),
     (4, 4, 1),
     pixels=16,
+  ),
+  Spec(
+    'planar_flow',
+    flow(
+      tff.planar,
+      [3],
+      num_layers=2,
+      direction='sampling',
+      hidden=[],
+      condition_size=CONDITION_SIZE,
+    ),
+    (3,),
+    conditional=True,
   ),
   Spec(
     'residual_flow_image',

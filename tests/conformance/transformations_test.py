@@ -17,6 +17,7 @@ VECTORIZED = (
   'affine_res_conditional',
   'spline_vector',
   'autoregressive_spline',
+  'planar',
   'squeeze_real_nvp',
   'additive_rev_net_image',
   'preprocess_logit',
@@ -31,6 +32,8 @@ FORWARD = (
   'ffjord_vector',
   'repeated_vector',
   'additive_rev_net_image',
+  'planar',
+  'sylvester_orthogonal',
 )
 # Solved backwards in time, or by iterations.
 REFUSED = dict(forward=('ffjord',), inverse=('ffjord', 'residual'))

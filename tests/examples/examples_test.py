@@ -67,6 +67,19 @@ def test_variational_inference(load, small, capsys):
   assert capsys.readouterr().out.count('evidence lower bound') == 2
 
 
+def test_energies(load, capsys, tmp_path):
+  names, picture = load('energies'), tmp_path / 'energies.png'
+  # Sums over a grid, known in another way: the wave has 8 * 0.4 * sqrt(2 pi).
+  assert abs(names['floor']('U2') + np.log(3.2 * np.sqrt(2 * np.pi))) < 1e-5
+  assert abs(names['floor']('U1') + 1.8775) < 1e-4
+  gaps = names['run'](100, [2], ['planar'], ['U1', 'U4'], str(picture))
+  assert set(gaps) == {('U1', 'planar', 2), ('U4', 'planar', 2)}
+  # Less than at the start: 4.5 and 7.4.
+  assert all(0.2 < gap < 3.5 for gap in gaps.values()), gaps
+  assert picture.exists()
+  assert capsys.readouterr().out.count('gap') == 2
+
+
 def test_neutra_hmc(load, small, capsys):
   sizes = load('neutra_hmc')['run'](steps=30, draws=20)
   assert set(sizes) == {'plain HMC', 'NeuTra HMC'}

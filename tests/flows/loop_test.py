@@ -35,6 +35,14 @@ CASES = {
     [3],
     dict(num_layers=3, hidden=[8], transformer='spline', order='random'),
   ),
+  # Gradients of roots inside of the loop.
+  'planar': (
+    tff.planar,
+    [3],
+    dict(num_layers=3, direction='sampling', condition_size=2),
+  ),
+  'radial': (tff.radial, [3], dict(num_layers=3)),
+  'sylvester': (tff.sylvester, [3], dict(num_layers=2, direction='sampling')),
   'glow_dropout': (tff.glow, [4], dict(num_steps=3, width=4, dropout=0.3)),
   'ffjord': (
     tff.ffjord,

@@ -15,8 +15,11 @@ SMALL = {
   'glow': dict(num_steps=2, width=8),
   'maf': dict(num_layers=2, hidden=[8]),
   'nice': dict(num_steps=3, width=8, num_hidden=1),
+  'planar': dict(num_layers=6),
+  'radial': dict(num_layers=6),
   'real_nvp': dict(num_steps=4, width=8),
   'residual_flow': dict(num_blocks=2, width=8, num_hidden=1),
+  'sylvester': dict(num_layers=3),
 }
 
 

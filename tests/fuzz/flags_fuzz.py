@@ -86,6 +86,8 @@ TINY = {
   'glow': ['num_steps=1', 'width=4', 'num_levels=1'],
   'maf': ['num_layers=1', 'hidden=[4]'],
   'nice': ['num_steps=1', 'width=4'],
+  'planar': ['num_layers=1'],
+  'radial': ['num_layers=1'],
   'real_nvp': ['num_steps=1', 'width=4', 'num_levels=1', 'num_blocks=1'],
   'residual_flow': [
     'num_blocks=1',
@@ -95,6 +97,7 @@ TINY = {
     'num_levels=1',
     'num_hidden=1',
   ],
+  'sylvester': ['num_layers=1'],
 }
 
 

@@ -26,13 +26,16 @@ from tfp_flows.bijectors.multiscale import Multiscale
 from tfp_flows.bijectors.norms import at_networks_with_norms
 from tfp_flows.bijectors.norms import networks_with_norms
 from tfp_flows.bijectors.norms import update_norms
+from tfp_flows.bijectors.planar import Planar
 from tfp_flows.bijectors.preprocess import Preprocess
+from tfp_flows.bijectors.radial import Radial
 from tfp_flows.bijectors.repeated import Repeated
 from tfp_flows.bijectors.residual_flow import Branch
 from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.rev_net_block import RevNetBlock
 from tfp_flows.bijectors.sequential import Sequential
 from tfp_flows.bijectors.squeeze import Squeeze
+from tfp_flows.bijectors.sylvester import Sylvester
 from tfp_flows.bijectors.trace_estimators import Estimator
 from tfp_flows.bijectors.trace_estimators import ExactTrace
 from tfp_flows.bijectors.trace_estimators import HutchinsonTrace
@@ -71,7 +74,9 @@ __all__ = [
   'MovingBatchNorm',
   'Multiscale',
   'Penalties',
+  'Planar',
   'Preprocess',
+  'Radial',
   'RationalQuadratic',
   'Repeated',
   'ResidualFlow',
@@ -79,6 +84,7 @@ __all__ = [
   'RouletteLogDet',
   'Sequential',
   'Squeeze',
+  'Sylvester',
   'Trace',
   'TraceEstimator',
   'Transformer',

@@ -186,11 +186,21 @@ def normalizing_flow(
   base: str,
   dtype: tf.DType,
   name: str,
+  condition_size: int | None = None,
 ) -> Flow:
-  """The distribution of `x` if `layers`, data to latent, make it `base`."""
+  """The distribution of `x` if `layers`, data to latent, make it `base`.
+
+  Args:
+    layers: bijectors, the first of which is applied first to the data.
+    event_shape: of the data.
+    base: a name of `BASES`.
+    dtype: of the flow.
+    name: of the distribution.
+    condition_size: of the condition, where no network of `layers` says it.
+  """
   if base not in BASES:
     raise ValueError(f'Expected base to be one of {list(BASES)}; received {base!r}.')
-  sizes = filter(None, map(keras_parameters.condition_size, layers))
+  sizes = filter(None, [condition_size, *map(keras_parameters.condition_size, layers)])
   flow = bijectors.Sequential(
     layers, name=f'{name}_flow', condition_size=max(sizes, default=None)
   )

@@ -20,6 +20,9 @@ from tfp_flows.math.ode_solvers import DormandPrince
 from tfp_flows.math.ode_solvers import RungeKutta4
 from tfp_flows.math.operator_norms import operator_norm
 from tfp_flows.math.operator_norms import power_iteration
+from tfp_flows.math.roots import find_root
+from tfp_flows.math.roots import implicit
+from tfp_flows.math.roots import with_slope
 
 __all__ = [
   'DormandPrince',
@@ -29,8 +32,10 @@ __all__ = [
   'bits_per_dim',
   'exact_divergence',
   'exact_log_det',
+  'find_root',
   'geometric',
   'hutchinson_divergence',
+  'implicit',
   'integrate',
   'jacobian_norm',
   'lerp',
@@ -42,4 +47,5 @@ __all__ = [
   'solve_fixed_point',
   'truncation_error_bound',
   'value_and_jacobian',
+  'with_slope',
 ]

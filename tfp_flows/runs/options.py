@@ -101,7 +101,17 @@ class Options:
   model: str = _option(
     'glow',
     'The builder of the flow.',
-    choices=('ffjord', 'glow', 'maf', 'nice', 'real_nvp', 'residual_flow'),
+    choices=(
+      'ffjord',
+      'glow',
+      'maf',
+      'nice',
+      'planar',
+      'radial',
+      'real_nvp',
+      'residual_flow',
+      'sylvester',
+    ),
   )
   arg: tuple[str, ...] = _option(
     (), 'An argument of the model, as num_steps=8; may be repeated.'
