@@ -325,7 +325,7 @@ def test_a_stack_is_a_density():
 @pytest.mark.parametrize('solver', ['rk4', 'bdf'])
 def test_other_solvers(solver):
   options = dict(hidden=[4], trace='exact', seed=0, dtype='float64')
-  flow = tff.ffjord([2], solver=solver, tolerance=1e-8, num_steps=40, **options)
+  flow = tff.ffjord([2], solver=solver, tolerance=1e-8, solver_steps=40, **options)
   reference = tff.ffjord([2], tolerance=1e-10, **options)
   for model in (flow, reference):
     test_util.perturb(model, 0.3)

@@ -61,7 +61,7 @@ class Branch:
   """A branch that takes a condition, and says so."""
 
   condition_size = 2
-  max_lipschitz = 0.4
+  lipschitz = 0.4
 
   def __call__(self, x, condition):
     return branch(x + tf.reduce_sum(condition, axis=-1, keepdims=True))
@@ -134,7 +134,7 @@ def test_a_branch_that_says_its_condition_is_given_it():
 
 def test_a_branch_that_says_its_bound_is_warned_of():
   class Steep(Branch):
-    max_lipschitz = 0.99
+    lipschitz = 0.99
 
   with pytest.warns(UserWarning, match='0.99'):
     tff.ResidualFlow(Steep(), [3])
