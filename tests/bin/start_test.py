@@ -80,7 +80,7 @@ def test_other_errors_wait_for_tensorflow(start):
 
 def shown(text):
   """The names of the flags in a help."""
-  return set(re.findall(r'^ *(?:-\w,)?--(?:\[no\])?(\w+): ', text, re.M))
+  return set(re.findall(r'^ *(?:-\w,)?--(?:\[no\])?(\w+):\s', text, re.M))
 
 
 OWN = dict(
