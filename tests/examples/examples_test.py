@@ -119,7 +119,7 @@ def test_log_det_bias(load):
     num_dense_blocks=0,
     num_bins=16,
     lipschitz=0.9,
-    trace='exact',
+    log_det='exact',
     seed=0,
   )
   test_util.perturb(flow, 2.0)
