@@ -90,8 +90,8 @@ class Layers:
           self.event_shape, seed=self._seeds(), dtype=self.dtype, depth=self.num_layers
         )
       )
-    transformer = building.transformer_of(
-      self.transformer, self.event_shape[0], self.scale, self.dtype
+    transformer: Any = building.transformer_of(
+      str(self.transformer), self.event_shape[0], self.scale, self.dtype
     )
     network = networks.MADE(
       self.event_shape[0],
