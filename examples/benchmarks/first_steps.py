@@ -89,7 +89,7 @@ def grid(data: str, builder: str, **options) -> Iterator[Row]:
 def own_rows() -> list[Row]:
   """The rows that only this library has."""
   rows = []
-  couplings = dict(transformer=['affine', 'additive', 'spline'])
+  couplings = dict(transformer=['affine', 'additive', 'spline', 'mixture'])
   for data in DATA:
     sizes = dict(num_steps=[4, 8, 16, 32], width=[64, 256])
     rows += grid(data, 'glow', **couplings, **sizes)
@@ -101,7 +101,9 @@ def own_rows() -> list[Row]:
     rows += grid(data, 'nice', num_steps=[4, 16], width=[64, 512])
     if data != 'digits':
       layers = dict(num_layers=[4, 16], hidden=[(64, 64), (512, 512)])
-      rows += grid(data, 'maf', transformer=['affine', 'spline'], **layers)
+      rows += grid(data, 'maf', transformer=['affine', 'spline', 'mixture'], **layers)
+      rows += grid(data, 'maf', transformer=['spline'], linear=['lu'], num_layers=[16])
+      rows += grid(data, 'iaf', num_layers=[4, 16])
     rows += grid(data, 'residual_flow', num_blocks=[4] if data == 'digits' else [4, 16])
     rows += grid(data, 'ffjord', num_blocks=[1, 2])
   return rows

@@ -30,6 +30,7 @@ FLOWS = {
   'maf': lambda: tff.maf(
     [2], num_layers=4, hidden=[64, 64], transformer='spline', seed=0
   ),
+  'iaf': lambda: tff.iaf([2], num_layers=4, hidden=[64, 64], seed=0),
   'planar': lambda: tff.planar([2], num_layers=32, seed=0),
   'radial': lambda: tff.radial([2], num_layers=32, seed=0),
   'sylvester': lambda: tff.sylvester([2], num_layers=16, seed=0),

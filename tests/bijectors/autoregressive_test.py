@@ -16,6 +16,7 @@ TRANSFORMERS = {
   'clamp': lambda size: tff.Affine(size, 'clamp', 'float64'),
   'additive': lambda size: tff.Additive(),
   'spline': lambda size: tff.RationalQuadratic(num_bins=4, bound=3.0),
+  'mixture': lambda size: tff.MixtureCDF(3),
 }
 
 
@@ -33,7 +34,7 @@ def autoregressive(
     fn.params_per_dim,
     hidden=hidden,
     activation=activation,
-    params_first=transformer != 'spline',
+    params_first=transformer not in ('spline', 'mixture'),
     seed=0,
     dtype='float64',
     **options,

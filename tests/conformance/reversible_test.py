@@ -61,7 +61,7 @@ def test_gradients_are_those_of_backpropagation(spec, direction, dtype):
 def test_most_layers_are_recomputable():
   recomputable = {spec.name for spec in RECOMPUTABLE}
   others = [spec for spec in SPECS if spec.name not in recomputable]
-  kinds = ('residual', 'ffjord', 'moving', 'autoregressive', 'maf')
+  kinds = ('residual', 'ffjord', 'moving', 'autoregressive', 'maf', 'iaf')
   # A flow of its own that scales its condition stands in no other.
   scaled = ('sequential_standardized', 'glow', 'real_nvp', 'nice', 'planar')
   for spec in others:

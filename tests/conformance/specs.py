@@ -126,12 +126,18 @@ def additive(mask, network, **options):
   return build
 
 
-def spline(mask, network):
+def elementwise(make, mask, network):
   def build(dtype):
-    rq = tff.RationalQuadratic(num_bins=4, bound=3.0)
-    return tff.Coupling(mask, network(mask, rq.params_per_dim, dtype), rq, dtype=dtype)
+    fn = make()
+    return tff.Coupling(mask, network(mask, fn.params_per_dim, dtype), fn, dtype=dtype)
 
   return build
+
+
+def spline(mask, network):
+  return elementwise(
+    lambda: tff.RationalQuadratic(num_bins=4, bound=3.0), mask, network
+  )
 
 
 def linear(outputs):
@@ -384,6 +390,21 @@ SPECS = [
     ),
     (5,),
   ),
+  Spec(
+    'mixture_image',
+    elementwise(lambda: tff.MixtureCDF(3), tff.ChannelMask(IMAGE), conv),
+    (4, 4, 2),
+  ),
+  Spec(
+    'autoregressive_mixture',
+    autoregressive(
+      lambda t: tff.MixtureCDF(4, outer_affine=False),
+      conditional=True,
+      params_first=False,
+    ),
+    (5,),
+    conditional=True,
+  ),
   Spec('residual_vector', residual(VECTOR), (5,)),
   Spec(
     'residual_learned_orders',
@@ -498,6 +519,20 @@ SPECS = [
     pixels=16,
   ),
   Spec('maf', flow(tff.maf, [4], num_layers=2, hidden=[6], activation='tanh'), (4,)),
+  Spec(
+    'iaf',
+    flow(
+      tff.iaf,
+      [3],
+      num_layers=2,
+      hidden=[6],
+      activation='tanh',
+      linear='lu',
+      condition_size=CONDITION_SIZE,
+    ),
+    (3,),
+    conditional=True,
+  ),
   Spec(
     'nice',
     flow(tff.nice, [4, 4, 1], num_steps=2, width=6, num_bins=16, alpha=0.05),

@@ -35,6 +35,11 @@ CASES = {
     [3],
     dict(num_layers=3, hidden=[8], transformer='spline', order='random'),
   ),
+  'maf_mixture': (
+    tff.maf,
+    [3],
+    dict(num_layers=2, hidden=[8], transformer='mixture', linear='lu'),
+  ),
   # Gradients of roots inside of the loop.
   'planar': (
     tff.planar,

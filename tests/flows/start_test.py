@@ -67,6 +67,7 @@ FLOWS = {
       seed=0,
     ),
   ),
+  'mixture_maf': (table, lambda: tff.maf([20], transformer='mixture', seed=0)),
   'planar': (moons, lambda: tff.planar([2], seed=0)),
   'spline_maf': (table, lambda: tff.maf([20], transformer='spline', seed=0)),
   'spline_real_nvp': (moons, lambda: tff.real_nvp([2], transformer='spline', seed=0)),

@@ -84,6 +84,7 @@ VALUES += ["'\\d'", 'lambda: 0', '__import__("os")', '1' * 30, 'softmax', 'glu',
 TINY = {
   'ffjord': ['hidden=[4]', 'tolerance=1e-2', 'num_blocks=1', 'num_levels=1'],
   'glow': ['num_steps=1', 'width=4', 'num_levels=1'],
+  'iaf': ['num_layers=1', 'hidden=[4]'],
   'maf': ['num_layers=1', 'hidden=[4]'],
   'nice': ['num_steps=1', 'width=4'],
   'planar': ['num_layers=1'],

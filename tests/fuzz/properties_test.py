@@ -139,6 +139,7 @@ GOOD = dict(
   jacobian=[0.0, 0.1],
   kinetic=[0.0, 0.1],
   learn_prior=[True, False],
+  linear=[None, 'lu'],
   lipschitz=[0.5],
   log_det=['exact'],
   log_det_in_error=[True, False],
@@ -168,7 +169,7 @@ GOOD = dict(
   tolerance=[1e-6],
   trainable_time=[True, False],
   trace=['exact'],
-  transformer=['affine', 'spline'],
+  transformer=['affine', 'spline', 'mixture'],
   width=[4],
   zero_last=[True, False],
 )

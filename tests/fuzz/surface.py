@@ -69,6 +69,10 @@ MODELS: dict[str, tuple[list[list[int]], dict[str, list[Any]]]] = {
   ),
   'nice': ([[2], [4, 4, 1]], dict(num_steps=[1, 2, 4], width=[4])),
   'maf': ([[1], [2], [3]], dict(num_layers=[1, 2], hidden=[[4], [8, 8]])),
+  'iaf': (
+    [[1], [3]],
+    dict(num_layers=[1, 2], hidden=[[4]], linear=[None, 'lu']),
+  ),
   'planar': (
     [[1], [2]],
     dict(num_layers=[1, 3], direction=['density', 'sampling'], act_norm=[True, False]),

@@ -21,6 +21,7 @@ from tfp_flows.bijectors.masks import ChannelMask
 from tfp_flows.bijectors.masks import CheckerboardMask
 from tfp_flows.bijectors.masks import IndexMask
 from tfp_flows.bijectors.masks import Mask
+from tfp_flows.bijectors.mixture_cdf import MixtureCDF
 from tfp_flows.bijectors.moving_batch_norm import MovingBatchNorm
 from tfp_flows.bijectors.multiscale import Multiscale
 from tfp_flows.bijectors.norms import at_networks_with_norms
@@ -71,6 +72,7 @@ __all__ = [
   'LogDet',
   'LogDetEstimator',
   'Mask',
+  'MixtureCDF',
   'MovingBatchNorm',
   'Multiscale',
   'Penalties',

@@ -5,6 +5,7 @@ from tfp_flows.flows.ffjord import ffjord
 from tfp_flows.flows.flow import Flow
 from tfp_flows.flows.flow import given
 from tfp_flows.flows.glow import glow
+from tfp_flows.flows.iaf import iaf
 from tfp_flows.flows.maf import maf
 from tfp_flows.flows.nice import nice
 from tfp_flows.flows.planar import planar
@@ -21,6 +22,7 @@ __all__ = [
   'ffjord',
   'given',
   'glow',
+  'iaf',
   'maf',
   'nice',
   'planar',

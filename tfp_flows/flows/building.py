@@ -23,12 +23,14 @@ __all__ = [
   'check_divisible',
   'check_dimensions',
   'check_positive',
+  'check_transformer',
   'flow_dtype',
   'network_policy',
   'normalizing_flow',
   'preprocessing',
   'repeated',
   'repeated_pairs',
+  'transformer_of',
 ]
 
 tfb = tfp.bijectors
@@ -42,7 +44,7 @@ class Couplings:
   """Makes the coupling layers of one model.
 
   Attributes:
-    kind: `'affine'`, `'additive'` or `'spline'`.
+    kind: `'affine'`, `'additive'`, `'spline'` or `'mixture'`.
     scale: of affine transformers, see `Affine`.
     condition_size: size of the condition, or None.
     dropout: of the networks.
@@ -62,11 +64,7 @@ class Couplings:
   precision: str | None = None
 
   def __post_init__(self):
-    if self.kind not in ('affine', 'additive', 'spline'):
-      raise ValueError(
-        f"Expected transformer to be 'affine', 'additive' or 'spline'; received "
-        f'{self.kind!r}.'
-      )
+    check_transformer(self.kind, ('affine', 'additive', 'spline', 'mixture'))
 
   def network_options(self, **others: Any) -> dict[str, Any]:
     """Arguments that every conditioner takes, and `others`, which may replace them."""
@@ -79,12 +77,8 @@ class Couplings:
     )
     return options | others
 
-  def transformer(self, channels: int) -> tfb.Bijector:
-    if self.kind == 'affine':
-      return bijectors.Affine(channels, self.scale, self.dtype)
-    if self.kind == 'additive':
-      return bijectors.Additive()
-    return bijectors.RationalQuadratic()
+  def transformer(self, channels: int) -> Any:
+    return transformer_of(self.kind, channels, self.scale, self.dtype)
 
   def __call__(
     self,
@@ -102,6 +96,33 @@ class Couplings:
       **self.network_options(**options),
     )
     return bijectors.Coupling(mask, net, transformer, self.dtype)
+
+
+def check_transformer(kind: str, kinds: Sequence[str]) -> None:
+  """Raises `ValueError` unless the name of a transformer is one of `kinds`."""
+  if kind not in kinds:
+    *first, last = map(repr, kinds)
+    raise ValueError(
+      f'Expected transformer to be {", ".join(first)} or {last}; received {kind!r}.'
+    )
+
+
+def transformer_of(
+  kind: str, channels: int, scale: str, dtype: tf.DType
+) -> (
+  bijectors.Affine
+  | bijectors.Additive
+  | bijectors.RationalQuadratic
+  | bijectors.MixtureCDF
+):
+  """The transformer of a name, for so many channels; `scale` is of affine ones."""
+  if kind == 'affine':
+    return bijectors.Affine(channels, scale, dtype)
+  if kind == 'additive':
+    return bijectors.Additive()
+  if kind == 'spline':
+    return bijectors.RationalQuadratic()
+  return bijectors.MixtureCDF()
 
 
 def network_policy(dtype: tf.DType, precision: str | None = None) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def glow(
       for vectors. Height and width must be multiples of `2 ** num_levels`.
     num_steps: steps per level, `K` in the paper.
     width: of the hidden layers of each network.
-    transformer: of the couplings, `'affine'`, `'additive'` or `'spline'`.
+    transformer: of the couplings, `'affine'`, `'additive'`, `'spline'` or `'mixture'`,
+      the `MixtureCDF` of Flow++.
     scale: of affine transformers, see `Affine`.
     learn_prior: whether the prior of what leaves early is a normal whose mean
       and scale depend on what stays, and that of the last latents one whose mean

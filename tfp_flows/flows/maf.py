@@ -6,11 +6,9 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows import bijectors
-from tfp_flows import networks
 from tfp_flows.flows import arguments
+from tfp_flows.flows import autoregressive
 from tfp_flows.flows import building
-from tfp_flows.internal import shapes
 
 __all__ = ['maf']
 
@@ -27,6 +25,7 @@ def maf(
   scale: str = 'clamp',
   act_norm: bool = True,
   order: str = 'alternating',
+  linear: str | None = None,
   num_bins: int | None = None,
   alpha: float | None = 0.05,
   base: str = 'normal',
@@ -41,8 +40,10 @@ def maf(
 
   `num_layers` autoregressive layers with `MADE` networks. Densities take one evaluation
   of each network; samples the work of about one, in D steps one after the other. With
-  `transformer='spline'` it is the autoregressive neural spline flow
-  [(Durkan et al., 2019)][2] without its linear layers.
+  `transformer='spline', linear='lu'` it is the autoregressive neural spline flow
+  [(Durkan et al., 2019)][2], and with `transformer='mixture'` a neural autoregressive
+  flow [(Huang et al., 2018)][3], whose deep sigmoidal layers are `MixtureCDF` with
+  the affine map around them.
 
   Before each layer stands an `ActNorm` where the paper has batch normalisation after
   it, which would make the density of an example depend on its batch.
@@ -52,12 +53,15 @@ def maf(
     num_layers: number of autoregressive layers.
     hidden: widths of the hidden layers of each network.
     activation: of the networks, by its Keras name.
-    transformer: `'affine'` or `'spline'`; None is affine, and a spline for one
-      dimension, where affine layers, however many, leave a normal distribution normal.
+    transformer: `'affine'`, `'spline'` or `'mixture'`; None is affine, and a spline
+      for one dimension, where affine layers, however many, leave a normal distribution
+      normal.
     scale: of affine transformers, see `Affine`.
     act_norm: whether there are `ActNorm`s.
     order: `'alternating'`, as in the paper: that of the data, and the reverse in every
       second layer; or `'random'`, one for each layer.
+    linear: `'lu'` for an `Invertible1x1ConvLU` before each autoregressive layer, which
+      starts as a random rotation; None for none.
     num_bins: number of values of a pixel, for images that were flattened; None is 0,
       continuous data.
     alpha: of the logit, see `Preprocess`.
@@ -85,57 +89,26 @@ def maf(
        for Density Estimation. In _NeurIPS_, 2017. https://arxiv.org/abs/1705.07057
   [2]: Conor Durkan, Artur Bekasov, Iain Murray and George Papamakarios. Neural
        Spline Flows. In _NeurIPS_, 2019. https://arxiv.org/abs/1906.04032
+  [3]: Chin-Wei Huang, David Krueger, Alexandre Lacoste and Aaron Courville. Neural
+       Autoregressive Flows. In _ICML_, 2018. https://arxiv.org/abs/1804.00779
   """
-  event_shape = shapes.as_event_shape(event_shape, 'maf')
-  if len(event_shape) != 1:
-    raise ValueError(
-      f'maf expects an event shape [D]; received {list(event_shape)}. Use `glow` or '
-      f'`real_nvp` for images, or flatten them.'
-    )
-  if transformer is None:
-    transformer = 'affine' if event_shape[0] > 1 else 'spline'
-  building.check_positive(num_layers=num_layers)
-  dtype = building.flow_dtype(dtype, 'maf')
-  seeds = networks.SeedStream(seed)
-  layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
-  steps = []
-  for layer_order in _orders(order, num_layers):
-    step = [bijectors.ActNorm(event_shape, dtype=dtype)] if act_norm else []
-    fn = _transformer(transformer, event_shape[0], scale, dtype)
-    network = networks.MADE(
-      event_shape[0],
-      fn.params_per_dim,
-      hidden,
-      activation,
-      layer_order,
-      condition_size,
-      params_first=transformer == 'affine',
-      seed=seeds(),
-      depth=num_layers * fn.sensitivity,
-      **building.network_policy(dtype, precision),
-    )
-    step.append(bijectors.Autoregressive(network, fn, event_shape, dtype))
-    steps.append(step)
-  layers += building.repeated(steps, loop=loop)
-  return building.normalizing_flow(layers, event_shape, base, dtype, name)
-
-
-def _orders(order, count):
-  """The order of each layer, for `MADE`."""
-  if order not in ('alternating', 'random'):
-    raise ValueError(
-      f"Expected order to be 'alternating' or 'random'; received {order!r}."
-    )
-  if order == 'random':
-    return ['random'] * count
-  return [('reversed' if i % 2 else None) for i in range(count)]
-
-
-def _transformer(kind, size, scale, dtype):
-  if kind == 'affine':
-    return bijectors.Affine(size, scale, dtype)
-  if kind == 'spline':
-    return bijectors.RationalQuadratic()
-  raise ValueError(
-    f"Expected transformer to be 'affine' or 'spline'; received {kind!r}."
+  make = autoregressive.Layers(
+    'maf',
+    event_shape,
+    num_layers,
+    hidden,
+    activation,
+    transformer,
+    scale,
+    act_norm,
+    linear,
+    order,
+    condition_size,
+    precision,
+    seed,
+    dtype,
   )
+  event_shape, dtype = make.event_shape, make.dtype
+  layers = building.preprocessing(event_shape, num_bins, alpha, dtype)
+  layers += building.repeated(make.steps(), loop=loop)
+  return building.normalizing_flow(layers, event_shape, base, dtype, name)

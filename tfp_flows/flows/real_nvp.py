@@ -60,7 +60,8 @@ def real_nvp(
     num_steps: couplings, see above; None is 3 for images and 8 for vectors.
     width: of the hidden layers of each network.
     num_blocks: residual blocks, or hidden layers, of each network.
-    transformer: of the couplings, `'affine'`, `'additive'` or `'spline'`.
+    transformer: of the couplings, `'affine'`, `'additive'`, `'spline'` or `'mixture'`,
+      the `MixtureCDF` of Flow++.
     scale: of affine transformers, see `Affine`.
     dropout: in the networks, while training.
     num_bins: number of values of a pixel; None is 256 for `[H, W, C]` and 0,

@@ -2,6 +2,7 @@
 
 from tfp_flows.flows.ffjord import ffjord
 from tfp_flows.flows.glow import glow
+from tfp_flows.flows.iaf import iaf
 from tfp_flows.flows.maf import maf
 from tfp_flows.flows.nice import nice
 from tfp_flows.flows.planar import planar
@@ -15,6 +16,7 @@ __all__ = ['MODELS']
 MODELS = {
   'ffjord': ffjord,
   'glow': glow,
+  'iaf': iaf,
   'maf': maf,
   'nice': nice,
   'planar': planar,

@@ -33,7 +33,8 @@ def find_root(
 
   The iteration stops where each bracket is as narrow as rounding allows,
   `high - low <= 4 eps max(|a|, |target| / f'(a))`, not where `f(a)` is near `target`,
-  which tells nothing where `f` is flat; after 100 evaluations in float32 and 200 in
+  which tells nothing where `f` is flat: `|target| / f'(a)` counts up to 32 times the
+  larger end of the first bracket. It stops after 100 evaluations in float32 and 200 in
   float64 at the latest. A last step of Newton's method stays inside of the bracket.
 
   Derivatives are those of the implicit function theorem, also with respect to the
@@ -157,13 +158,16 @@ def _search(fn, target, low, high, *values):
   eps = float(np.finfo(target.dtype.as_numpy_dtype).eps)
   zero = tf.zeros_like(target)
   low, high = low + zero, high + zero  # Of one shape, also if they are numbers.
+  reach = 32.0 * tf.maximum(tf.abs(low), tf.abs(high))
 
   def step(a, low, high, width, _):
     value, slope = fn(a, *values)
     error = value - target
     low, high = tf.where(error <= 0, a, low), tf.where(error >= 0, a, high)
     move = -error / slope
-    tolerance = 2.0 * eps * tf.maximum(tf.abs(a), tf.abs(target / slope))
+    # Where `f` is flat, the root may be elsewhere, and the bracket goes on to close in.
+    rounding = tf.minimum(tf.abs(tf.math.divide_no_nan(target, slope)), reach)
+    tolerance = 2.0 * eps * tf.maximum(tf.abs(a), rounding)
     trial = a + move + tf.sign(move) * tolerance
     left = high - low
     gains = (2.0 * left < width) | (4.0 * tf.abs(trial - a) < left)

@@ -104,6 +104,7 @@ class Options:
     choices=(
       'ffjord',
       'glow',
+      'iaf',
       'maf',
       'nice',
       'planar',
