@@ -12,8 +12,8 @@ class Replayed:
   """A Keras layer as a function of its input alone, for one call and its gradient.
 
   The layer has the state that it had when this was made, such as the seeds of dropout:
-  it returns the same however often it is called. What the first call would have changed,
-  such as moving statistics, `commit` changes.
+  it returns the same however often it is called. What the first call would have
+  changed, such as moving statistics, `commit` changes.
   """
 
   def __init__(self, layer: keras.layers.Layer, training: bool):
