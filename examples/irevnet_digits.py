@@ -7,7 +7,14 @@ pixel, of 0 to 16. With `--picture=PATH` it draws, as PNG, what lies between: ea
 goes along the straight line between the codes of two digits, and each image says as
 what the head classifies its code. On 2 cores, beside other work:
 
-RESULT
+    accuracy 98.05% on 359 digits, 44 s
+    stage 0, 4x4x4: error of the inverse 6.7e-06
+    stage 1, 2x2x16: error of the inverse 1.6e-05
+    stage 2, 1x1x64: error of the inverse 2.5e-05
+
+With the seeds 1 and 2 of the model accuracies are 98.89 % and 99.16 %; the standard
+error of one is 0.7 %. The 1797 digits are the test part of a larger set, of other
+writers than its training part: figures on that split are not comparable.
 """
 
 import time
@@ -23,7 +30,7 @@ from tfp_flows.data import images
 
 flags.DEFINE_integer('epochs', 20, 'Passes over the training set.')
 flags.DEFINE_integer('width', 32, 'Channels inside of the blocks.')
-flags.DEFINE_integer('num_blocks', 3, 'Blocks of each of the three stages.')
+flags.DEFINE_integer('num_blocks', 2, 'Blocks of each of the three stages.')
 flags.DEFINE_string('picture', None, 'PNG file of what lies between digits.')
 
 SCALE = 8.0  # Of pixels, which are 0 to 16 and then -1 to 1.
@@ -39,7 +46,7 @@ def classifier(num_blocks: int, width: int) -> tff.IRevNet:
     hidden=[width, 2 * width, 2 * width],
     initial_squeeze=2,
     momentum=0.9,
-    dropout=0.1,
+    dropout=0.3,
     seed=0,
   )
 
