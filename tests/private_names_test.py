@@ -25,6 +25,7 @@ OWN_READS = {
   'bijectors/reversible.py': {'bijector._pull_back'},
   'bijectors/sequential.py': {'other._condition_scaling'},
   'internal/configurable.py': {'type(self)._is_recorded'},
+  'internal/renaming.py': {'named._renamed'},
   'math/ode_solvers.py': {'other._given_first_step_size'},
   'model/guard.py': {'guard._keep', 'guard._step'},
 }

@@ -41,7 +41,7 @@ def test_odd_height_says_what_to_do():
   [
     ({'block_size': 1}, 'block_size >= 2; received 1'),
     ({'block_size': 2.5}, 'received 2.5'),
-    ({'pixel_order': 'nchw'}, "'glow' or 'real_nvp'; received 'nchw'"),
+    ({'pixel_order': 'nchw'}, "'space_to_depth'; received 'nchw'"),
   ],
 )
 def test_bad_options(kwargs, message):
@@ -52,3 +52,10 @@ def test_bad_options(kwargs, message):
 def test_inverse_refuses_other_channels():
   with pytest.raises(ValueError, match='multiple of 4 channels'):
     tff.Squeeze().inverse(tf.zeros([1, 2, 2, 6]))
+
+
+@pytest.mark.parametrize('block_size', [2, 3])
+def test_order_of_space_to_depth(block_size):
+  x = tf.reshape(tf.range(2 * 6 * 12 * 3, dtype=tf.float32), [2, 6, 12, 3])
+  layer = tff.Squeeze(block_size, 'space_to_depth')
+  np.testing.assert_array_equal(layer.forward(x), tf.nn.space_to_depth(x, block_size))

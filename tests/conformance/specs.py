@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tff
 from tests import test_util
+from tfp_flows.networks import bottleneck
 
 CONDITION_SIZE = 3
 
@@ -211,6 +212,16 @@ def rev_net(event_shape, memory, conditional=False):
     network = mlp if len(event_shape) == 1 else conv
     pair = (network(m, 1, dtype, conditional=conditional) for m in (f, g))
     return tff.RevNetBlock(*pair, event_shape, memory, dtype)
+
+  return build
+
+
+def i_rev_net(stride, memory):
+  def build(dtype):
+    f = bottleneck.Bottleneck(
+      [4, 4, 1], stride**2, 4, stride, norm=None, activation='tanh', seed=0, dtype=dtype
+    )
+    return tff.IRevNetBlock(f, IMAGE, stride, memory, dtype)
 
   return build
 
@@ -453,6 +464,12 @@ SPECS = [
   ),
   Spec('squeeze_glow', lambda t: tff.Squeeze(), (4, 6, 3), has_weights=False),
   Spec(
+    'squeeze_space_to_depth',
+    lambda t: tff.Squeeze(pixel_order='space_to_depth'),
+    (4, 6, 3),
+    has_weights=False,
+  ),
+  Spec(
     'squeeze_real_nvp',
     lambda t: tff.Squeeze(pixel_order='real_nvp'),
     (4, 6, 3),
@@ -480,6 +497,8 @@ SPECS = [
     (4, 4, 2),
     conditional=True,
   ),
+  Spec('i_rev_net', i_rev_net(1, 'stored'), (4, 4, 2)),
+  Spec('i_rev_net_stride', i_rev_net(2, 'reversible'), (4, 4, 2)),
   Spec('multiscale', multiscale, (4, 8, 1)),
   Spec(
     'preprocess_logit',

@@ -97,6 +97,17 @@ def test_neural_ode_digits(load, capsys):
   assert '6.0 forward and 6.0 backward' in residual
 
 
+def test_irevnet_digits(load, capsys, tmp_path):
+  picture = tmp_path / 'lines.png'
+  accuracy, errors = load('irevnet_digits')['run'](6, 8, 1, str(picture))
+  # One of ten digits by chance.
+  assert accuracy > 0.5
+  assert len(errors) == 3
+  assert 0 < max(errors) < 1e-3
+  assert picture.exists()
+  assert capsys.readouterr().out.count('error of the inverse') == 3
+
+
 def test_mnist_gaussian(load):
   # Pixels that are rounded normals: a Gaussian in logit space is near enough.
   rng = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from tfp_flows.bijectors.ffjord import FFJORD
 from tfp_flows.bijectors.ffjord import Field
 from tfp_flows.bijectors.ffjord import Penalties
 from tfp_flows.bijectors.flow_bijector import FlowBijector
+from tfp_flows.bijectors.i_rev_net_block import IRevNetBlock
 from tfp_flows.bijectors.invertible_conv import Invertible1x1ConvLU
 from tfp_flows.bijectors.log_det_estimators import ExactLogDet
 from tfp_flows.bijectors.log_det_estimators import LogDet
@@ -67,6 +68,7 @@ __all__ = [
   'Field',
   'FlowBijector',
   'HutchinsonTrace',
+  'IRevNetBlock',
   'IndexMask',
   'Invertible1x1ConvLU',
   'LogDet',

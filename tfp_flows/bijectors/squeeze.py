@@ -22,6 +22,8 @@ class Squeeze(flow_bijector.FlowBijector):
   * `'real_nvp'` [(Dinh et al., 2017)][1]: pixel-major, `k * C + c`, the pixels
     of a block ordered by diagonals. For `b = 2` they are (0, 0), (1, 1), (0, 1),
     (1, 0): the first half of the channels is a checkerboard.
+  * `'space_to_depth'`, that of `tf.nn.space_to_depth`
+    [(Jacobsen et al., 2018)][3]: pixel-major, too, but the pixels row by row.
 
   #### References
 
@@ -31,6 +33,8 @@ class Squeeze(flow_bijector.FlowBijector):
   [2]: Diederik P. Kingma and Prafulla Dhariwal. Glow: Generative Flow with
        Invertible 1x1 Convolutions. In _NeurIPS_, 2018.
        https://arxiv.org/abs/1807.03039
+  [3]: Jorn-Henrik Jacobsen, Arnold Smeulders and Edouard Oyallon. i-RevNet: Deep
+       Invertible Networks. In _ICLR_, 2018. https://arxiv.org/abs/1802.07088
   """
 
   _renamed = dict(order='pixel_order')
@@ -42,7 +46,7 @@ class Squeeze(flow_bijector.FlowBijector):
 
     Args:
       block_size: `b`, at least 2.
-      pixel_order: `'glow'` or `'real_nvp'`.
+      pixel_order: `'glow'`, `'real_nvp'` or `'space_to_depth'`.
       name: name of the layer.
 
     Raises:
@@ -50,9 +54,10 @@ class Squeeze(flow_bijector.FlowBijector):
         or width is not a multiple of `block_size`.
     """
     block_size = checks.as_count(block_size, 'block_size', 2, owner='Squeeze')
-    if pixel_order not in ('glow', 'real_nvp'):
+    if pixel_order not in ('glow', 'real_nvp', 'space_to_depth'):
       raise ValueError(
-        f"Squeeze expects pixel_order 'glow' or 'real_nvp'; received {pixel_order!r}."
+        f"Squeeze expects pixel_order 'glow', 'real_nvp' or 'space_to_depth'; received "
+        f'{pixel_order!r}.'
       )
     self._block = block_size
     self._order = pixel_order
@@ -104,6 +109,8 @@ class Squeeze(flow_bijector.FlowBijector):
     if self._order == 'glow':
       return tf.reshape(tf.transpose(x, [0, 1, 3, 5, 2, 4]), [-1, *out])
     x = tf.transpose(x, [0, 1, 3, 2, 4, 5])
+    if self._order == 'space_to_depth':
+      return tf.reshape(x, [-1, *out])
     x = tf.reshape(x, [-1, out[0], out[1], b * b, channels])
     return tf.reshape(tf.gather(x, self._diagonal_order(), axis=3), [-1, *out])
 
@@ -114,8 +121,9 @@ class Squeeze(flow_bijector.FlowBijector):
     if self._order == 'glow':
       y = tf.reshape(y, [-1, height, width, channels, b, b])
       return tf.reshape(tf.transpose(y, [0, 1, 4, 2, 5, 3]), [-1, *out])
-    y = tf.reshape(y, [-1, height, width, b * b, channels])
-    y = tf.gather(y, np.argsort(self._diagonal_order()), axis=3)
+    if self._order == 'real_nvp':
+      y = tf.reshape(y, [-1, height, width, b * b, channels])
+      y = tf.gather(y, np.argsort(self._diagonal_order()), axis=3)
     y = tf.reshape(y, [-1, height, width, b, b, channels])
     return tf.reshape(tf.transpose(y, [0, 1, 3, 2, 4, 5]), [-1, *out])
 

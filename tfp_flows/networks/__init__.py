@@ -3,6 +3,7 @@
 from tfp_flows.networks.conv_net import ConvNet
 from tfp_flows.networks.field_conv_net import FieldConvNet
 from tfp_flows.networks.field_mlp import FieldMLP
+from tfp_flows.networks.i_rev_net import IRevNet
 from tfp_flows.networks.initializers import SeedStream
 from tfp_flows.networks.lipschitz_activations import lipschitz_activation
 from tfp_flows.networks.lipschitz_layers import LipschitzConv2D
@@ -19,6 +20,7 @@ __all__ = [
   'ConvNet',
   'FieldConvNet',
   'FieldMLP',
+  'IRevNet',
   'LipschitzConv2D',
   'LipschitzConvNet',
   'LipschitzDense',
