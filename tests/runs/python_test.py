@@ -73,7 +73,7 @@ def test_a_run_of_earlier_names_goes_on(tmp_path, capsys):
   runs.train(dataclasses.replace(now, epochs=3))
   assert 'Going on after 2 epochs' in capsys.readouterr().out
   other = dataclasses.replace(now, arg=('num_steps=1', 'width=5', new[-1]))
-  with pytest.raises(runs.UsageError, match='which has .*--arg=width=4'):
+  with pytest.raises(runs.UsageError, match='which has .*arg=width=4'):
     runs.train(other)
 
 
