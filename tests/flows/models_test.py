@@ -13,7 +13,7 @@ tfd = tfp.distributions
 SMALL = {
   'ffjord': dict(hidden=[8], tolerance=1e-6),
   'glow': dict(num_steps=2, width=8),
-  'iaf': dict(num_layers=2, hidden=[8], transformer='mixture'),
+  'iaf': dict(num_layers=2, hidden=[8]),
   'maf': dict(num_layers=2, hidden=[8]),
   'nice': dict(num_steps=3, width=8, num_hidden=1),
   'planar': dict(num_layers=6),
