@@ -45,7 +45,6 @@ def classifier(num_blocks: int, width: int) -> tff.IRevNet:
     strides=[1, 2, 2],
     hidden=[width, 2 * width, 2 * width],
     initial_squeeze=2,
-    momentum=0.9,
     dropout=0.3,
     seed=0,
   )

@@ -63,7 +63,7 @@ class Bottleneck(network.Network):
     stride: int = 1,
     is_first: bool = False,
     norm: str | None = 'batch',
-    momentum: float = 0.1,
+    momentum: float = 0.9,
     activation: str = 'relu',
     dropout: float = 0.0,
     seed: int | None = None,

@@ -108,7 +108,7 @@ class IRevNet(configurable.ConfigurableLayer, keras.Model):
     hidden: Sequence[int] | None = None,
     initial_squeeze: int = 1,
     norm: str | None = 'batch',
-    momentum: float = 0.1,
+    momentum: float = 0.9,
     activation: str = 'relu',
     dropout: float = 0.0,
     memory: str = 'reversible',
@@ -131,7 +131,7 @@ class IRevNet(configurable.ConfigurableLayer, keras.Model):
       norm: `'batch'`, `'layer'` (over height, width and channels of an example), or
         None, where each `f` starts at zero.
       momentum: share of the old moving statistics in the new. The paper's 0.9 of
-        PyTorch is 0.1 here: nearly those of the last batch, which should be large.
+        PyTorch is 0.1 here: nearly those of the last batch, which should be large then.
       activation: by its Keras name.
       dropout: fraction of hidden numbers dropped in training.
       memory: `'reversible'`, or `'stored'` for ordinary backpropagation.
