@@ -60,7 +60,7 @@ def start(tmp_path_factory):
       ['--workdir=x', '--config=nope'],
       'Expected --config=NAME, one of ffjord_',
     ),
-    ('train', ['--workdir=x', '--model=nope'], 'should be one of <ffjord|glow|maf|'),
+    ('train', ['--workdir=x', '--model=nope'], 'should be one of <ffjord|glow|iaf|'),
     ('train', ['--workdir=x', '--seed=-1'], 'flag --seed=-1'),
     ('sample', [], 'Expected --workdir=DIR, the folder of the run; received none.'),
     ('evaluate', ['--workdir=/none'], 'a run of tfp-flows-train in /none; there is no'),

@@ -331,8 +331,8 @@ NAMES = {
 
 @pytest.mark.parametrize('name', NAMES)
 def test_training_by_other_estimators(name, ring):
-  model = small_model(training=name)
-  assert {b.log_det.training for b in blocks(model.distribution)} == {NAMES[name]}
+  model = small_model(log_det=name)
+  assert {b.log_det.estimator for b in blocks(model.distribution)} == {NAMES[name]}
   losses = model.fit(ring[:128], batch_size=64, epochs=2, verbose=0).history['loss']
   assert np.isfinite(losses).all()
   assert losses[1] < losses[0]
@@ -350,7 +350,7 @@ def test_estimators_are_passed_on():
 
 def test_unknown_estimator():
   message = "Expected an estimator, or a name among .*'roulette'.*; received 'eaxct'"
-  for option in ('training', 'evaluation'):
+  for option in ('log_det', 'evaluation_log_det'):
     with pytest.raises(ValueError, match=message):
       vector_flow(**{option: 'eaxct'})
   with pytest.raises(ValueError, match='num_blocks >= 1; received 0'):
@@ -363,4 +363,4 @@ def test_the_default_has_finite_variance():
     flow = tff.residual_flow(shape, num_levels=1, num_blocks=1, num_dense_blocks=1)
     for block in blocks(flow):
       lipschitz = block.branch.lipschitz
-      assert block.log_det.training.problem(lipschitz) is None
+      assert block.log_det.estimator.problem(lipschitz) is None

@@ -13,12 +13,8 @@ def as_flags(text: str) -> str:
   True and False become `--overwrite` and `--nojit`. What is quoted, in brackets of a
   call, or a part of a path or of another value stays as it is.
   """
-  names = [
-    flag.name
-    for module, known in flags.FLAGS.flags_by_module_dict().items()
-    if not module.startswith('absl.')
-    for flag in known
-  ]
+  module_of = flags.FLAGS.find_module_defining_flag
+  names = [n for n in flags.FLAGS if not str(module_of(n)).startswith('absl.')]
   known = '|'.join(map(re.escape, names))
   pattern = rf'(?<![^\s(])(?<!\w\()({known})=(True\b|False\b|tf\.)?'
   return re.sub(pattern, _as_flag, text)
