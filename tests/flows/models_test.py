@@ -132,6 +132,37 @@ def test_masks_alternate_in_pairs_and_an_odd_last_coupling_stands_behind():
   assert kept == [[0.0, 2.0], [1.0, 3.0]] * 2 + [[0.0, 2.0]]
 
 
+@pytest.mark.parametrize(
+  'build',
+  [
+    lambda **o: tff.ffjord([4, 4, 1], hidden=[4], num_blocks=1, **o),
+    lambda **o: tff.residual_flow(
+      [4, 4, 1], num_blocks=1, width=4, factor_out=True, num_dense_blocks=0, **o
+    ),
+  ],
+  ids=['ffjord', 'residual_flow'],
+)
+def test_latents_of_levels_are_parts_of_the_flat_ones(build):
+  flat, parts = (build(seed=0, num_bins=0, flat_latents=f) for f in (True, False))
+  x = 0.5 + 0.1 * test_util.normal([2, 4, 4, 1], 'float32')
+  z, levels = (flow.bijector.inverse(tf.identity(x)) for flow in (flat, parts))
+  assert [len(level.shape) for level in levels] == [4, 4]
+  both = tf.concat([tf.reshape(level, [2, -1]) for level in levels], axis=1)
+  np.testing.assert_allclose(np.sort(both), np.sort(z), atol=1e-5)
+  np.testing.assert_allclose(parts.log_prob(x), flat.log_prob(x), rtol=1e-5)
+
+
+def test_builders_take_whole_estimators():
+  log_det = tff.LogDet(tff.TruncatedLogDet(3), tff.ExactLogDet())
+  trace = tff.Trace(tff.ExactTrace(), tff.HutchinsonTrace(num_probes=2))
+  residual = tff.residual_flow([2], num_blocks=1, width=4, log_det=log_det)
+  (block,) = (m for m in residual.submodules if isinstance(m, tff.ResidualFlow))
+  assert block.log_det == log_det
+  continuous = tff.ffjord([2], hidden=[4], trace=trace)
+  (layer,) = (m for m in continuous.submodules if isinstance(m, tff.FFJORD))
+  assert layer.parameters['trace'] == trace
+
+
 def test_nice_preserves_volume_but_for_its_scaling():
   flow = tff.nice([4], seed=0, dtype='float64', **SMALL['nice'])
   test_util.perturb(flow)
@@ -169,6 +200,18 @@ def test_nice_preserves_volume_but_for_its_scaling():
     (lambda: tff.ffjord([4], time='fourier'), "received 'fourier'"),
     (lambda: tff.ffjord([4], tolerance=-1.0), 'rtol > 0; received -1.0'),
     (lambda: tff.ffjord([6, 5, 1]), r'\[6, 5, 1\]'),
+    (
+      lambda: tff.ffjord([2], trace=tff.Trace(), evaluation_trace='exact'),
+      'Expected a Trace alone',
+    ),
+    (
+      lambda: tff.residual_flow([2], log_det=tff.LogDet(), num_terms=3),
+      'Expected a LogDet alone',
+    ),
+    (
+      lambda: tff.residual_flow([4, 4, 1], factor_out=True, flat_latents=False),
+      'num_dense_blocks=0',
+    ),
   ],
 )
 def test_bad_options(build, message):

@@ -9,7 +9,6 @@ import tensorflow_probability as tfp
 from tfp_flows import bijectors
 from tfp_flows import networks
 from tfp_flows.flows import building
-from tfp_flows.internal import shapes
 
 __all__ = ['Layers']
 
@@ -57,12 +56,7 @@ class Layers:
   dtype: Any
 
   def __post_init__(self):
-    self.event_shape = shapes.as_event_shape(self.event_shape, self.owner)
-    if len(self.event_shape) != 1:
-      raise ValueError(
-        f'{self.owner} expects an event shape [D]; received {list(self.event_shape)}. '
-        f'Use `glow` or `real_nvp` for images, or flatten them.'
-      )
+    self.event_shape = building.vector_shape(self.event_shape, self.owner)
     if self.transformer is None:
       self.transformer = 'affine' if self.event_shape[0] > 1 else 'spline'
     building.check_transformer(self.transformer, TRANSFORMERS)

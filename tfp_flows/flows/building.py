@@ -16,6 +16,7 @@ from tfp_flows import networks
 from tfp_flows.flows.flow import Flow
 from tfp_flows.internal import checks
 from tfp_flows.internal import keras_parameters
+from tfp_flows.internal import shapes
 
 __all__ = [
   'Couplings',
@@ -30,6 +31,7 @@ __all__ = [
   'preprocessing',
   'repeated',
   'repeated_pairs',
+  'vector_shape',
   'transformer_of',
 ]
 
@@ -154,6 +156,17 @@ def network_policy(dtype: tf.DType, precision: str | None = None) -> dict[str, A
 def flow_dtype(dtype: Any, owner: str) -> tf.DType:
   """`dtype` if a whole flow can have it, else a `ValueError`."""
   return checks.as_dtype(dtype, owner, (tf.float32, tf.float64))
+
+
+def vector_shape(event_shape: Sequence[int], owner: str) -> tuple[int, ...]:
+  """`event_shape` as a tuple if it is `[D]`, else a `ValueError`."""
+  shape = shapes.as_event_shape(event_shape, owner)
+  if len(shape) != 1:
+    raise ValueError(
+      f'{owner} expects an event shape [D]; received {list(shape)}. Use `glow` or '
+      f'`real_nvp` for images, or flatten them.'
+    )
+  return shape
 
 
 def check_dimensions(event_shape: Sequence[int], owner: str) -> None:
